@@ -1,0 +1,84 @@
+# dnstap.h is one header; nothing of it needs building. What is built here are the examples, the
+# tool and the tests, all of it in build/.
+
+VERSION := $(shell sed -n 's/^\#define DNSTAP_VERSION "\(.*\)"/\1/p' dnstap.h)
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+
+warnings := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes \
+    -Wmissing-prototypes -Wcast-qual -Wundef -Wvla
+flags := -std=c99 $(warnings) -I. $(CPPFLAGS)
+libs := -lprotobuf-nanopb -lbearssl -lpthread
+tool := $(wildcard examples/dnstap/*.c)
+unit := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
+sanitize = -fsanitize=$(if $(findstring tsan,$@),thread,address$(comma)undefined) \
+    -fno-sanitize-recover=all -fno-omit-frame-pointer
+comma := ,
+
+all: build/hello build/forwarder build/dnstap ## build the examples and the tool
+
+demo: ## install what is missing, build, and show the library at work
+	@tests/setup build demo
+	@$(MAKE) --no-print-directory all
+	@tests/interop/demo.sh build
+
+test: ## install what is missing, and run every test (10 minutes at most)
+	@tests/setup build test
+	@$(MAKE) --no-print-directory all
+	@tests/run build
+
+test-long: ## the same with the full counts of repetition
+	@tests/setup build test
+	@$(MAKE) --no-print-directory all
+	@TEST_LONG=1 tests/run build
+
+lint: ## check the layout, the lengths of functions, and what else STYLE asks for
+	@tests/setup lint
+	@tests/lint
+
+install: ## install the header and its pkg-config file (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pkgconfig
+	install -m 644 dnstap.h $(DESTDIR)$(PREFIX)/include
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: dnstap.h' 'Version: $(VERSION)' \
+	    'Description: logs DNS events as dnstap over Frame Streams' \
+	    'Cflags: -I$${prefix}/include' 'Libs: $(libs)' \
+	    >$(DESTDIR)$(PREFIX)/share/pkgconfig/dnstap.pc
+
+clean: ## remove what was built
+	rm -rf build
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+# ---- what is built ----
+
+program = $(CC) $(flags) $(CFLAGS) $< $(LDFLAGS) $(libs) -o $@
+
+build/%: examples/%.c dnstap.h
+	@mkdir -p build
+	$(program)
+
+build/%: tests/interop/%.c dnstap.h
+	@mkdir -p build
+	$(program)
+
+build/dnstap: $(tool) $(wildcard examples/dnstap/*.h) dnstap.h
+	@mkdir -p build
+	$(CC) $(flags) $(CFLAGS) $(tool) $(LDFLAGS) $(libs) -lldns -o $@
+
+# protobuf-c's code for the same schema: what the codec is compared with.
+build/gen/dnstap.pb-c.o: proto/dnstap.proto
+	@mkdir -p build/gen
+	protoc-c --proto_path=proto --c_out=build/gen $<
+	$(CC) -O1 -c build/gen/dnstap.pb-c.c -Ibuild/gen -o $@
+
+# A unit test is one program that includes the implementation, to get at its private machines.
+build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnstap.pb-c.o
+	@mkdir -p build/unit
+	$(CC) $(flags) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
+	    -lprotobuf-c -lcmocka -o $@
+
+units: $(unit)
+
+.PHONY: all demo test test-long lint install clean help units
+.DELETE_ON_ERROR:
