@@ -1,0 +1,143 @@
+#!/bin/sh
+# dnstap.h compiles wherever it is put: C99 and C++11, gcc and clang, every warning an error;
+# whatever is around it, whatever is left out. use.c is the program it is linked with.
+# usage: tests/compile/compile_test.sh [BUILD]
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${1:-build}
+out=$build/compile
+rm -rf "$out"
+mkdir -p "$out/nanopb" "$out/bare"
+passed=0 failed=0 skipped=0
+
+ok() { passed=$((passed + 1)) && echo "ok - $1"; }
+not_ok() { failed=$((failed + 1)) && echo "not ok - $1"; }
+skip() { skipped=$((skipped + 1)) && echo "skip - $1: $2"; }
+check() { # NAME COMMAND...: the command succeeds and prints nothing
+    name=$1
+    shift
+    if "$@" >"$out/log" 2>&1 && [ ! -s "$out/log" ]; then
+        ok "$name"
+    else
+        head -n 20 "$out/log"
+        echo "command: $*"
+        not_ok "$name"
+    fi
+}
+
+common='-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef
+    -Wvla -Werror -I.'
+c="-std=c99 $common -Wstrict-prototypes -Wmissing-prototypes"
+cpp="-std=c++11 -x c++ $common"
+libs='-lprotobuf-nanopb -lbearssl -lpthread'
+
+# ---- the sources ----
+file() { # NAME LINE...
+    name=$out/$1
+    shift
+    printf '%s\n' "$@" >"$name"
+}
+implement='#define DNSTAP_IMPLEMENTATION'
+include='#include "dnstap.h"'
+system='#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>'
+file api.c "$include" "$include" "$system" 'int main(void) { return DNSTAP_OK; }'
+file first.c "$implement" "$include" "$system" "$include"
+file last.c "$system" "$include" "$implement" "$include"
+file static.c '#define DNSTAP_STATIC' "$implement" '#include "tests/compile/use.c"'
+file whole.c "$implement" '#include "tests/compile/use.c"'
+
+# ---- languages and compilers ----
+for compiler in gcc clang g++ clang++; do
+    case $compiler in *++) flags=$cpp ;; *) flags=$c ;; esac
+    check "API alone with $compiler" $compiler $flags -c "$out/api.c" -o "$out/api.o"
+    check "included first with $compiler" $compiler $flags -O2 -c "$out/first.c" -o "$out/first.o"
+    check "included last with $compiler and POSIX asked for" \
+        $compiler $flags -D_POSIX_C_SOURCE=200809L -c "$out/last.c" -o "$out/last.o"
+    check "included last with $compiler and GNU asked for" \
+        $compiler $flags -U_GNU_SOURCE -D_GNU_SOURCE -c "$out/last.c" -o "$out/last.o"
+    check "two files of one program with $compiler" \
+        $compiler $flags "$out/first.c" tests/compile/use.c -o "$out/two" $libs
+    check 'what was logged comes out' "$out/two"
+    check "DNSTAP_STATIC with $compiler" $compiler $flags -O2 -c "$out/static.c" -o "$out/static.o"
+    # in C++ names are mangled unless they are extern "C"
+    check "only dnstap_ names are exported by $compiler" \
+        sh -c "! nm -g --defined-only $out/first.o | grep -v ' dnstap_[a-z]'"
+    check "nothing is exported with DNSTAP_STATIC by $compiler" \
+        sh -c "! nm -g --defined-only $out/static.o | grep -v ' main\$'"
+done
+if gcc $c -c "$out/last.c" -o "$out/last.o" 2>"$out/log"; then
+    not_ok 'included last under -std=c99 without POSIX it says what to define'
+else
+    check 'included last under -std=c99 without POSIX it says what to define' \
+        grep -q '#error.*_POSIX_C_SOURCE' "$out/log"
+fi
+
+# ---- beside generated code of the user's ----
+sed '/nanopb/d' proto/dnstap.proto >"$out/nanopb/dnstap.proto"
+check 'nanopb generates a dnstap.pb.h for the user' \
+    protoc --nanopb_out="$out/nanopb" --proto_path="$out/nanopb" dnstap.proto
+${MAKE:-make} -s "$build/gen/dnstap.pb-c.o"
+for order in FIRST THEN; do
+    for theirs in dnstap.pb.h dnstap.pb-c.h; do
+        paths="-isystem $out/nanopb -isystem $build/gen"
+        check "$theirs of the user's, $order" gcc $c $paths "-D$order=\"$theirs\"" "$out/whole.c" \
+            "$out/nanopb/dnstap.pb.c" "$build/gen/dnstap.pb-c.o" -o "$out/beside" $libs -lprotobuf-c
+        check 'what was logged comes out' "$out/beside"
+        check "$theirs of the user's, $order, C++" g++ $cpp $paths "-D$order=\"$theirs\"" \
+            -c "$out/whole.c" -o "$out/beside.o"
+    done
+done
+
+# ---- without parts ----
+# switch: symbols that may not be referred to any more
+left_out='DNSTAP_NO_THREADS pthread_
+DNSTAP_NO_SOCKETS socket|connect|bind|accept
+DNSTAP_NO_FILES open|openat|flock|fcntl64
+DNSTAP_NO_MALLOC malloc|calloc|realloc|free
+DNSTAP_NO_TLS br_'
+without() { # NAME DEFINES...
+    name=$1
+    shift
+    check "without $name" gcc $c "$@" -O1 "$out/whole.c" -o "$out/without" $libs
+    check "without $name, what was logged comes out" "$out/without"
+    check "without $name, static" gcc $c "$@" -O1 -c "$out/static.c" -o "$out/static.o"
+    check "without $name, C++" clang++ $cpp "$@" -c "$out/whole.c" -o "$out/without.o"
+}
+switches=$(sed -n 's/^#.*\(DNSTAP_NO_[A-Z]*\).*/\1/p' dnstap.h | sort -u)
+all=
+for switch in $switches; do
+    without "$switch" "-D$switch"
+    all="$all -D$switch"
+    symbols=$(echo "$left_out" | sed -n "s/^$switch //p")
+    [ "$symbols" ] || continue
+    check "$switch leaves no reference" sh -c "! nm -u $out/without.o | grep -E ' U ($symbols)'"
+done
+[ -z "$all" ] || without 'all of them' $all
+
+# ---- bare metal ----
+if ! command -v arm-none-eabi-gcc >/dev/null; then
+    skip 'Cortex-M3' 'no arm-none-eabi-gcc'
+else
+    cp /usr/include/pb*.h "$out/bare"
+    check 'Cortex-M3, short enums' arm-none-eabi-gcc $c -Os -mcpu=cortex-m3 -mthumb \
+        -isystem "$out/bare" $all -c "$out/first.c" -o "$out/bare.o"
+    check 'Cortex-M3 needs no operating system' sh -c \
+        "! arm-none-eabi-nm -u $out/bare.o | grep -v -E ' (pb_|mem|str|snprintf|vsnprintf|__aeabi)'"
+fi
+
+# ---- the programs around it ----
+for compiler in gcc clang; do
+    for source in examples/*.c examples/dnstap/*.c tests/*/*.c; do
+        [ -f "$source" ] || continue
+        check "$source with $compiler" \
+            $compiler $c -fsyntax-only -isystem "$build/gen" "$source"
+    done
+done
+
+tail=
+[ $skipped = 0 ] || tail=", $skipped skipped"
+echo "$passed passed, $failed failed$tail"
+[ $failed = 0 ]
