@@ -1,0 +1,98 @@
+/* text.c: bytes that grow, and the ways to write a value into them. */
+#include "tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Where n more bytes may go; size is the caller's to advance. */
+static char *text_more(text *t, size_t n)
+{
+    if (t->room - t->size < n) {
+        t->room = (t->size + n) * 2;
+        t->data = (char *)realloc(t->data, t->room);
+    }
+    if (!t->data) {
+        complain("out of memory");
+        exit(1);
+    }
+    return t->data + t->size;
+}
+
+void text_bytes(text *t, const void *data, size_t size)
+{
+    char *to = text_more(t, size + 1);
+    if (size > 0) memcpy(to, data, size);
+    t->size += size;
+}
+
+void text_string(text *t, const char *s)
+{
+    text_bytes(t, s, strlen(s));
+}
+
+void text_digits(text *t, uint64_t n, int digits)
+{
+    char s[20]; /* 2^64 has as many digits */
+    size_t at = sizeof s;
+    do {
+        s[--at] = (char)('0' + n % 10);
+        n /= 10;
+        digits--;
+    } while (n > 0 || digits > 0);
+    text_bytes(t, s + at, sizeof s - at);
+}
+
+void text_number(text *t, uint64_t n)
+{
+    text_digits(t, n, 1);
+}
+
+void text_hex(text *t, dnstap_bytes bytes)
+{
+    const uint8_t *from = (const uint8_t *)bytes.data;
+    char *to = text_more(t, 2 * bytes.size + 1);
+    for (size_t i = 0; i < bytes.size; i++) {
+        *to++ = "0123456789abcdef"[from[i] >> 4];
+        *to++ = "0123456789abcdef"[from[i] & 15];
+    }
+    t->size += 2 * bytes.size;
+}
+
+/* Bytes of the UTF-8 sequence at s, 0 when it is none: RFC 3629, section 4. */
+static size_t utf8_length(const uint8_t *s, size_t size)
+{
+    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (s[0] > 0xf4 || n > size) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    return n;
+}
+
+static void text_unicode(text *t, unsigned code)
+{
+    const uint8_t pair[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    text_string(t, "\\u");
+    text_hex(t, dnstap_bytes_of(pair, sizeof pair));
+}
+
+/* A byte that is not UTF-8 becomes the lone surrogate U+DC80 … U+DCFF, so that nothing is lost. */
+void text_json(text *t, dnstap_bytes bytes)
+{
+    const uint8_t *s = (const uint8_t *)bytes.data, *end = s + bytes.size;
+    text_string(t, "\"");
+    while (s < end) {
+        size_t n = utf8_length(s, (size_t)(end - s));
+        if (n == 0)
+            text_unicode(t, 0xdc00u + *s);
+        else if (*s < 0x20)
+            text_unicode(t, *s);
+        else if (*s == '"' || *s == '\\')
+            text_string(t, *s == '"' ? "\\\"" : "\\\\");
+        else
+            text_bytes(t, s, n);
+        s += n > 0 ? n : 1;
+    }
+    text_string(t, "\"");
+}

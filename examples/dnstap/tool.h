@@ -1,0 +1,72 @@
+/* What the tool's files share: text being put together, the formats, inputs and outputs. */
+#ifndef DNSTAP_TOOL_H
+#define DNSTAP_TOOL_H
+
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "dnstap.h"
+
+/* Prints `dnstap: ` and the line on standard error. */
+void complain(const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 1, 2)))
+#endif
+    ;
+
+/* ---- text.c: bytes that grow; the program ends where memory does --------------------------- */
+
+typedef struct text {
+    char *data;
+    size_t size, room;
+} text;
+
+void text_bytes(text *t, const void *data, size_t size);
+void text_string(text *t, const char *s);
+void text_number(text *t, uint64_t n);
+void text_digits(text *t, uint64_t n, int digits); /* with leading zeros to so many */
+void text_hex(text *t, dnstap_bytes bytes);
+void text_json(text *t, dnstap_bytes bytes); /* a JSON string, quotes and all */
+
+/* ---- formats: append one decoded message --------------------------------------------------- */
+
+typedef void text_format(text *t, const dnstap_received *received);
+text_format exact_print, quiet_print;
+
+/* ---- output.c ------------------------------------------------------------------------------ */
+
+typedef struct output {
+    const char *name;           /* for people */
+    int fd;                     /* -1: failed or closed */
+    text_format *format;        /* NULL: Frame Streams */
+    dnstap_frame_writer writer; /* START and STOP */
+    text pending;
+} output;
+
+/* path NULL, "" or "-": standard output. format NULL: quiet there, Frame Streams in a file. All
+ * return false when the output fails, or had failed, and have said why, once. */
+bool output_open(output *out, const char *path, text_format *format);
+bool output_put(output *out, const dnstap_received *received);
+bool output_flush(output *out);
+bool output_close(output *out);
+
+/* ---- input.c ------------------------------------------------------------------------------- */
+
+/* A file, or a socket and all its connections. */
+typedef struct input {
+    const char *name;  /* as it was given */
+    dnstap_sink *sink; /* NULL: not open */
+    output *out;
+    bool file;
+    bool turn;   /* in the loop's current round */
+    bool ended;  /* the file was read to its end */
+    bool failed; /* in part at least, which has been said */
+} input;
+
+/* flag says what name is: r: a file, u: a unix socket, l: host and port. Both return false when the
+ * input failed. */
+bool input_open(input *in, char flag, const char *name, output *out);
+bool input_close(input *in);
+
+#endif
