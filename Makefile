@@ -36,6 +36,10 @@ lint: ## check the layout, the lengths of functions, and what else STYLE asks fo
 	@tests/setup lint
 	@tests/lint
 
+proto: ## renew the generated block in dnstap.h from proto/
+	@tests/setup proto
+	@proto/generate dnstap.h
+
 install: ## install the header and its pkg-config file (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pkgconfig
 	install -m 644 dnstap.h $(DESTDIR)$(PREFIX)/include
@@ -80,5 +84,5 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnsta
 
 units: $(unit)
 
-.PHONY: all demo test test-long lint install clean help units
+.PHONY: all demo test test-long lint proto install clean help units
 .DELETE_ON_ERROR:
