@@ -629,7 +629,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #define DNSTAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define DNSTAP__INLINE static inline __attribute__((always_inline))
-#define DNSTAP__COLD static __attribute__((noinline))
+#define DNSTAP__COLD static __attribute__((noinline, cold))
 #define DNSTAP__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define DNSTAP__LIKELY(x) (x)
@@ -1201,11 +1201,9 @@ DNSTAP__NAMES(policy_match, dnstap__matches)
 #if defined(__GNUC__)
 #define DNSTAP__LIKELY(x)   __builtin_expect(!!(x), 1)
 #define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define DNSTAP__COLD        static __attribute__((noinline, cold))
 #else
 #define DNSTAP__LIKELY(x)   (x)
 #define DNSTAP__UNLIKELY(x) (x)
-#define DNSTAP__COLD        static
 #endif
 /* The ring's encoder is worth its size, but not where size is what counts. */
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
@@ -2410,17 +2408,22 @@ static bool dnstap__would_block(int sys_errno)
 
 #if DNSTAP__HAS_SOCKETS
 /* One address, as the socket calls take it. */
-typedef union dnstap__address {
+typedef union dnstap__ip {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+} dnstap__ip;
+
+typedef union dnstap__address {
+    struct sockaddr any;
+    dnstap__ip ip;
     struct sockaddr_un local;
 } dnstap__address;
 
 static socklen_t dnstap__address_size(const dnstap__address *a)
 {
-    if (a->any.sa_family == AF_INET) return sizeof a->v4;
-    return a->any.sa_family == AF_INET6 ? sizeof a->v6 : sizeof a->local;
+    if (a->any.sa_family == AF_INET) return sizeof a->ip.v4;
+    return a->any.sa_family == AF_INET6 ? sizeof a->ip.v6 : sizeof a->local;
 }
 
 static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const char *path,
@@ -2439,7 +2442,7 @@ static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const 
 }
 
 /* Takes a numeric address; false: host is a name. */
-static bool dnstap__numeric_address(dnstap__address *a, const char *host, uint16_t port)
+static bool dnstap__numeric_address(dnstap__ip *a, const char *host, uint16_t port)
 {
     memset(a, 0, sizeof *a);
     if (inet_pton(AF_INET, host, &a->v4.sin_addr) == 1) {
@@ -2762,7 +2765,7 @@ typedef struct dnstap__lookup {
     int finished; /* write end of a pipe: closed at the end */
     int result;   /* of getaddrinfo */
     unsigned count;
-    dnstap__address addresses[DNSTAP__ADDRESSES];
+    dnstap__ip addresses[DNSTAP__ADDRESSES];
     char host[254];
     uint16_t port;
 } dnstap__lookup;
@@ -2807,7 +2810,7 @@ struct dnstap_tap {
     dnstap__socket socket;
     bool numeric;
     unsigned address, address_count;
-    dnstap__address addresses[DNSTAP__ADDRESSES];
+    dnstap__ip addresses[DNSTAP__ADDRESSES];
     int lookup_fd;
 #endif
 #if DNSTAP__HAS_LOOKUP
@@ -3090,7 +3093,7 @@ static uint64_t dnstap__back_off(dnstap_tap *tap)
         tap->backoff = DNSTAP__BACKOFF_MIN;
         return 0;
     }
-    tap->backoff = wait * 2 < DNSTAP__BACKOFF_MAX ? wait * 2 : DNSTAP__BACKOFF_MAX;
+    tap->backoff = (unsigned)dnstap__min(wait * 2u, DNSTAP__BACKOFF_MAX);
     tap->random = tap->random * 1664525u + 1013904223u;
     return wait - (tap->random >> 16) % (wait / 4 + 1);
 }
@@ -3135,7 +3138,7 @@ static bool dnstap__queued(const dnstap_tap *tap)
 
 #if DNSTAP__HAS_SOCKETS
 /* getaddrinfo's list as ours; 0: none usable. */
-static unsigned dnstap__copy_addresses(dnstap__address *out, const struct addrinfo *list)
+static unsigned dnstap__copy_addresses(dnstap__ip *out, const struct addrinfo *list)
 {
     unsigned n = 0;
 
@@ -3147,7 +3150,7 @@ static unsigned dnstap__copy_addresses(dnstap__address *out, const struct addrin
     return n;
 }
 
-static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__address *out,
+static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out,
                                unsigned *count)
 {
     struct addrinfo hints, *list = NULL;
@@ -3286,7 +3289,7 @@ static bool dnstap__has_name(const dnstap_tap *tap)
 
 static void dnstap__pick_address(dnstap_tap *tap)
 {
-    if (tap->address_count) tap->socket.address = tap->addresses[tap->address];
+    if (tap->address_count) tap->socket.address.ip = tap->addresses[tap->address];
 }
 
 /* Turns to another address of the name, when there is one. */
@@ -4404,6 +4407,517 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
     *bytes = DNSTAP_LOAD_ACQUIRE(&r->published) - tail;
     *messages = DNSTAP_LOAD(&r->recorded) - out;
 }
+
+/* ---- >>sink ------------------------------------------------------------------------------- */
+
+/* The consumer's side: a listening socket and its connections, or a file, each with a frame reader
+ * over a buffer of its own. Bytes are read into one block for all; a frame that lies whole in it is
+ * handed out where it is, else it is collected in the connection's buffer. Memory is bounded by
+ * max_connections and max_frame, and touched as it is used. */
+#if DNSTAP__HAS_SINK
+enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
+
+typedef struct dnstap__connection {
+    int fd; /* -1: free */
+    uint32_t number;
+    uint64_t index, since; /* data frames so far; start of the handshake */
+    bool blocked;          /* our control frame is stuck */
+    dnstap_frame_reader reader;
+    char peer[128];
+} dnstap__connection;
+
+struct dnstap_sink {
+    dnstap_sink_options options;
+    dnstap__target target;
+    char *endpoint;
+    int listener; /* -1: a file */
+    uint64_t now;
+    dnstap_sink_status status;
+    dnstap__connection *connections;
+    uint32_t numbers;
+    size_t block_used, block_have; /* file: what of the block is not yet taken */
+    int file_end;                  /* file: how it ended; 0: it did not */
+    dnstap_message message;
+    dnstap_policy policy;
+    dnstap_error error;
+    dev_t device; /* of the unix socket, to remove only our own */
+    ino_t inode;
+    uint8_t *block;
+};
+
+static void dnstap__fill_received(dnstap_sink *sink, const dnstap__connection *c,
+                                  dnstap_received *out, dnstap_sink_kind kind)
+{
+    (void)sink;
+    memset(out, 0, sizeof *out);
+    out->kind = kind;
+    out->connection = c->number;
+    out->peer = c->peer;
+    out->index = c->index;
+    out->text = "";
+}
+
+/* A data or skipped frame as it is handed out; false: it was a control frame, or none. */
+static bool dnstap__take_frame(dnstap_sink *sink, dnstap__connection *c, const dnstap_frame *frame,
+                               dnstap_received *out)
+{
+    if (frame->kind != DNSTAP_FRAME_DATA && frame->kind != DNSTAP_FRAME_SKIPPED) return false;
+    dnstap__fill_received(sink, c, out, DNSTAP_SINK_MESSAGE);
+    c->index++;
+    out->frame = frame->payload;
+    if (frame->kind == DNSTAP_FRAME_SKIPPED) {
+        out->kind = DNSTAP_SINK_SKIPPED;
+        sink->status.skipped++;
+        return true;
+    }
+    sink->status.frames++;
+    sink->status.bytes += frame->payload.size;
+    out->result = dnstap_decode(&sink->message, &sink->policy, frame->payload.data,
+                                frame->payload.size);
+    if (out->result == DNSTAP_OK) out->message = &sink->message;
+    else sink->status.undecodable++;
+    return true;
+}
+
+static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
+{
+    if (sink->options.receive) sink->options.receive(sink->options.user, received);
+}
+
+/* Ends a connection, and says how. */
+static void dnstap__drop(dnstap_sink *sink, dnstap__connection *c, int result, const char *text)
+{
+    dnstap_received r;
+
+    dnstap__fill_received(sink, c, &r, DNSTAP_SINK_CLOSED);
+    r.result = result;
+    r.text = text ? text : dnstap_strerror(result);
+    if (result != DNSTAP_OK && result != DNSTAP_END) sink->status.failed++;
+    sink->status.open--;
+    close(c->fd);
+    c->fd = -1;
+    dnstap__hand_out(sink, &r);
+}
+
+#if DNSTAP__HAS_SOCKETS
+/* Sends ACCEPT or FINISH as far as it goes; false: the connection is gone. */
+static bool dnstap__reply(dnstap__connection *c)
+{
+    dnstap_bytes due;
+    ssize_t n;
+
+    c->blocked = false;
+    while ((due = dnstap_frame_reader_next(&c->reader)).size) {
+        n = send(c->fd, due.data, due.size, DNSTAP__NOSIGNAL);
+        if (n > 0) dnstap_frame_reader_sent(&c->reader, (size_t)n);
+        else if (n < 0 && dnstap__would_block(errno)) {
+            c->blocked = true;
+            return true;
+        } else return false;
+    }
+    return true;
+}
+
+/* Feeds a block to the connection's reader. A negative result ends it. */
+static int dnstap__digest(dnstap_sink *sink, dnstap__connection *c, const uint8_t *p, size_t size)
+{
+    dnstap_frame frame;
+    dnstap_received r;
+    long used;
+
+    while (size) {
+        used = dnstap_frame_reader_feed(&c->reader, p, size, &frame);
+        if (used < 0) return used == DNSTAP_END ? DNSTAP_OK : (int)used;
+        if (dnstap__take_frame(sink, c, &frame, &r)) dnstap__hand_out(sink, &r);
+        p += used;
+        size -= (size_t)used;
+    }
+    return DNSTAP_OK;
+}
+
+/* One read; 1: more may be there, 0: not now, negative: the connection is gone. */
+static int dnstap__read_connection(dnstap_sink *sink, dnstap__connection *c)
+{
+    ssize_t n = recv(c->fd, sink->block, DNSTAP__BLOCK, 0);
+    int result;
+
+    if (n < 0 && dnstap__would_block(errno)) return 0;
+    if (n < 0) return dnstap__drop(sink, c, DNSTAP_SYSTEM, strerror(errno)), -1;
+    if (n == 0) return dnstap__drop(sink, c, dnstap_frame_reader_eof(&c->reader), NULL), -1;
+    result = dnstap__digest(sink, c, sink->block, (size_t)n);
+    if (result < 0) return dnstap__drop(sink, c, result, NULL), -1;
+    /* a peer that closes without waiting for FINISH has said STOP all the same */
+    if (!dnstap__reply(c) || (c->reader.state == DNSTAP_READER_END && !c->blocked))
+        return dnstap__drop(sink, c, dnstap_frame_reader_eof(&c->reader), NULL), -1;
+    return (size_t)n == DNSTAP__BLOCK;
+}
+
+static bool dnstap__greeting(const dnstap__connection *c)
+{
+    return c->reader.state < DNSTAP_READER_DATA || c->reader.state == DNSTAP_READER_END;
+}
+
+static void dnstap__serve(dnstap_sink *sink, dnstap__connection *c)
+{
+    unsigned reads = 0;
+    int more = 1;
+
+    if (c->blocked && !dnstap__reply(c)) {
+        dnstap__drop(sink, c, DNSTAP_SYSTEM, strerror(errno));
+        return;
+    }
+    while (more > 0 && ++reads <= DNSTAP__READS) more = dnstap__read_connection(sink, c);
+    if (more >= 0 && dnstap__greeting(c) &&
+        sink->now - c->since >= (uint64_t)sink->options.timeout_ms)
+        dnstap__drop(sink, c, DNSTAP_TIMEOUT, "no handshake before the deadline");
+}
+
+static void dnstap__peer_name(dnstap_sink *sink, dnstap__connection *c, const dnstap__address *from)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+
+    if (from->any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &from->ip.v4.sin_addr, host, sizeof host);
+        dnstap__format(c->peer, sizeof c->peer, "%s:%u", host, (unsigned)ntohs(from->ip.v4.sin_port));
+    } else if (from->any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &from->ip.v6.sin6_addr, host, sizeof host);
+        dnstap__format(c->peer, sizeof c->peer, "[%s]:%u", host,
+                       (unsigned)ntohs(from->ip.v6.sin6_port));
+    } else dnstap__format(c->peer, sizeof c->peer, "%s", sink->endpoint);
+}
+
+static dnstap__connection *dnstap__free_connection(dnstap_sink *sink)
+{
+    uint32_t i;
+
+    for (i = 0; i < sink->options.max_connections; i++)
+        if (sink->connections[i].fd < 0) return &sink->connections[i];
+    return NULL;
+}
+
+static bool dnstap__accept_one(dnstap_sink *sink)
+{
+    dnstap__address from;
+    socklen_t size = sizeof from;
+    dnstap__connection *c = dnstap__free_connection(sink);
+    dnstap_received r;
+    int fd = accept(sink->listener, &from.any, &size);
+
+    if (fd < 0) return false;
+    if (!c || dnstap__set_nonblocking(fd) < 0) {
+        close(fd);
+        return true;
+    }
+    if (size < sizeof from.any.sa_family) from.any.sa_family = AF_UNIX;
+    c->fd = fd;
+    c->number = ++sink->numbers;
+    c->index = 0;
+    c->since = sink->now;
+    c->blocked = false;
+    dnstap_frame_reader_init(&c->reader, c->reader.buffer, c->reader.size,
+                             !sink->options.unidirectional);
+    dnstap__peer_name(sink, c, &from);
+    sink->status.connections++;
+    sink->status.open++;
+    dnstap__fill_received(sink, c, &r, DNSTAP_SINK_OPENED);
+    dnstap__hand_out(sink, &r);
+    return true;
+}
+
+/* Whether somebody answers on the unix socket at the address. */
+static bool dnstap__answers(const dnstap__address *a)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    bool yes = fd >= 0 && (dnstap__set_nonblocking(fd) < 0 ||
+                           !connect(fd, &a->any, dnstap__address_size(a)) || errno == EAGAIN);
+
+    if (fd >= 0) close(fd);
+    return yes;
+}
+
+/* Makes room for a unix socket: only a stale socket is removed. */
+static int dnstap__clear_path(const dnstap_sink *sink, const dnstap__address *a,
+                              dnstap_error *error)
+{
+    struct stat st;
+
+    if (lstat(sink->target.path, &st) < 0) return DNSTAP_OK;
+    if (!S_ISSOCK(st.st_mode))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: is a file, not a socket; give another path", sink->endpoint);
+    if (dnstap__answers(a))
+        return dnstap__fail(error, DNSTAP_SYSTEM, EADDRINUSE,
+                            "%s: another process listens there; stop it, or give another path",
+                            sink->endpoint);
+    unlink(sink->target.path);
+    return DNSTAP_OK;
+}
+
+static int dnstap__listen_address(dnstap_sink *sink, dnstap__address *a, dnstap_error *error)
+{
+    unsigned count = 0;
+    dnstap__ip list[DNSTAP__ADDRESSES];
+    int result;
+
+    if (sink->target.scheme == DNSTAP__UNIX) {
+        result = dnstap__unix_address(a, sink->endpoint, sink->target.path, error);
+        return result < 0 ? result : dnstap__clear_path(sink, a, error);
+    }
+    memset(a, 0, sizeof *a);
+    if (!dnstap__numeric_address(&a->ip, sink->target.host, sink->target.port)) {
+        result = dnstap__getaddrinfo(sink->target.host, sink->target.port, list, &count);
+        if (!count)
+            return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; give a numeric address",
+                                sink->endpoint, result ? gai_strerror(result) : "no address");
+        a->ip = list[0];
+    }
+    return DNSTAP_OK;
+}
+
+static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
+{
+    dnstap__address a;
+    struct stat st;
+    int on = 1, off = 0, result = dnstap__listen_address(sink, &a, error);
+
+    if (result < 0) return result;
+    sink->listener = socket(a.any.sa_family, SOCK_STREAM, 0);
+    if (sink->listener >= 0) {
+        if (sink->target.scheme != DNSTAP__UNIX)
+            setsockopt(sink->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (a.any.sa_family == AF_INET6)
+            setsockopt(sink->listener, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    }
+    if (sink->listener < 0 || dnstap__set_nonblocking(sink->listener) < 0 ||
+        bind(sink->listener, &a.any, dnstap__address_size(&a)) < 0 || listen(sink->listener, 64) < 0)
+        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: listen: %s", sink->endpoint,
+                            strerror(errno));
+    if (sink->target.scheme == DNSTAP__UNIX && !lstat(sink->target.path, &st)) {
+        sink->device = st.st_dev;
+        sink->inode = st.st_ino;
+    }
+    return DNSTAP_OK;
+}
+
+static void dnstap__unlink_own(const dnstap_sink *sink)
+{
+    struct stat st;
+
+    if (sink->target.scheme == DNSTAP__UNIX && sink->inode && !lstat(sink->target.path, &st) &&
+        st.st_ino == sink->inode && st.st_dev == sink->device)
+        unlink(sink->target.path);
+}
+
+static void dnstap__service_listener(dnstap_sink *sink)
+{
+    uint32_t i, accepts = 0;
+
+    for (i = 0; i < sink->options.max_connections; i++)
+        if (sink->connections[i].fd >= 0) dnstap__serve(sink, &sink->connections[i]);
+    while (accepts++ < 64 && dnstap__accept_one(sink)) {}
+}
+#else
+static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets", sink->endpoint);
+}
+static void dnstap__unlink_own(const dnstap_sink *sink) { (void)sink; }
+static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
+#endif
+
+/* -- files -- */
+
+static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
+{
+    dnstap__connection *c = &sink->connections[0];
+
+    c->fd = open(sink->target.path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    if (c->fd < 0)
+        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: open: %s", sink->target.path,
+                            strerror(errno));
+    c->number = ++sink->numbers;
+    sink->status.connections = sink->status.open = 1;
+    dnstap_frame_reader_init(&c->reader, c->reader.buffer, c->reader.size, false);
+    dnstap__format(c->peer, sizeof c->peer, "%s", sink->target.path);
+    return DNSTAP_OK;
+}
+
+/* How the file ended, now and from now on. */
+static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int result,
+                             const char *text)
+{
+    sink->file_end = result;
+    dnstap__fill_received(sink, &sink->connections[0], received, DNSTAP_SINK_CLOSED);
+    received->result = result;
+    received->text = text ? text : dnstap_strerror(result);
+    sink->status.open = 0;
+    sink->status.failed = result != DNSTAP_OK && result != DNSTAP_END;
+    return result == DNSTAP_OK ? DNSTAP_END : result;
+}
+
+DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+{
+    dnstap__connection *c = &sink->connections[0];
+    dnstap_frame frame;
+    ssize_t n;
+    long used;
+
+    if (sink->listener >= 0) return DNSTAP_UNSUPPORTED;
+    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
+    for (;;) {
+        if (sink->block_used == sink->block_have) {
+            do n = read(c->fd, sink->block, DNSTAP__BLOCK);
+            while (n < 0 && errno == EINTR);
+            if (n < 0) return dnstap__end_input(sink, received, DNSTAP_SYSTEM, strerror(errno));
+            if (n == 0)
+                return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&c->reader), NULL);
+            sink->block_used = 0;
+            sink->block_have = (size_t)n;
+        }
+        used = dnstap_frame_reader_feed(&c->reader, sink->block + sink->block_used,
+                                        sink->block_have - sink->block_used, &frame);
+        if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
+        if (used < 0) return dnstap__end_input(sink, received, (int)used, NULL);
+        sink->block_used += (size_t)used;
+        if (dnstap__take_frame(sink, c, &frame, received)) return DNSTAP_OK;
+    }
+}
+
+static void dnstap__service_file(dnstap_sink *sink)
+{
+    dnstap_received received;
+    unsigned frames;
+
+    for (frames = 0; sink->status.open && frames < 1024; frames++) {
+        dnstap_sink_next(sink, &received);
+        dnstap__hand_out(sink, &received);
+    }
+}
+
+/* -- open, service, close -- */
+
+static int dnstap__sink_memory(dnstap_sink *sink)
+{
+    const dnstap_sink_options *o = &sink->options;
+    uint32_t i;
+    dnstap__connection *c;
+
+    sink->block = (uint8_t *)DNSTAP_MALLOC(DNSTAP__BLOCK);
+    sink->connections =
+        (dnstap__connection *)DNSTAP_MALLOC(o->max_connections * sizeof *sink->connections);
+    if (!sink->block || !sink->connections) return DNSTAP_NO_MEMORY;
+    memset(sink->connections, 0, o->max_connections * sizeof *sink->connections);
+    for (i = 0; i < o->max_connections; i++) {
+        c = &sink->connections[i];
+        c->fd = -1;
+        c->reader.size = DNSTAP_FRAME_HEADER + o->max_frame;
+        c->reader.buffer = (uint8_t *)DNSTAP_MALLOC(c->reader.size);
+        if (!c->reader.buffer) return DNSTAP_NO_MEMORY;
+    }
+    return DNSTAP_OK;
+}
+
+static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *options,
+                                dnstap_error *error)
+{
+    size_t size = strlen(options->endpoint ? options->endpoint : "") + 1;
+    int result;
+
+    sink->options = *options;
+    if (!sink->options.max_frame) sink->options.max_frame = 1u << 20;
+    if (!sink->options.timeout_ms) sink->options.timeout_ms = 4000;
+    if (!sink->options.max_connections) sink->options.max_connections = 64;
+    if (!sink->options.monotonic_ms) sink->options.monotonic_ms = dnstap__clock_ms;
+    if (sink->options.max_frame < 8 + DNSTAP_FRAME_CONTROL_MAX || sink->options.max_frame > 1u << 30)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "max_frame is %lu; give 520 bytes to 1 GiB",
+                            (unsigned long)sink->options.max_frame);
+    if (sink->options.max_connections > 4096)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "max_connections is %u; give 1 to 4096",
+                            (unsigned)sink->options.max_connections);
+    sink->endpoint = (char *)DNSTAP_MALLOC(size);
+    if (!sink->endpoint) return dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no memory for a sink");
+    memcpy(sink->endpoint, options->endpoint ? options->endpoint : "", size);
+    result = dnstap__parse_endpoint(&sink->target, sink->endpoint, true, error);
+    if (result < 0) return result;
+    if (sink->target.scheme == DNSTAP__TLS_SCHEME)
+        return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: sinks have no TLS yet; use tcp://",
+                            sink->endpoint);
+    if (sink->target.scheme == DNSTAP__FILE) sink->options.max_connections = 1;
+    if (dnstap__sink_memory(sink) < 0)
+        return dnstap__fail(error, DNSTAP_NO_MEMORY, 0,
+                            "no memory for %u connections with frames of %lu bytes",
+                            (unsigned)sink->options.max_connections,
+                            (unsigned long)sink->options.max_frame);
+    sink->now = sink->options.monotonic_ms(sink->options.user);
+    if (sink->target.scheme == DNSTAP__FILE) return dnstap__open_input(sink, error);
+    return dnstap__listen(sink, error);
+}
+
+DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error)
+{
+    dnstap_sink *sink = (dnstap_sink *)DNSTAP_MALLOC(sizeof *sink);
+
+    if (error) memset(error, 0, sizeof *error);
+    if (!sink) {
+        dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no memory for a sink");
+        return NULL;
+    }
+    memset(sink, 0, sizeof *sink);
+    sink->listener = -1;
+    if (dnstap__sink_prepare(sink, options, error) == DNSTAP_OK) return sink;
+    dnstap_sink_close(sink);
+    return NULL;
+}
+
+DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
+{
+    sink->now = sink->options.monotonic_ms(sink->options.user);
+    if (sink->listener < 0) dnstap__service_file(sink);
+    else dnstap__service_listener(sink);
+    return DNSTAP_OK;
+}
+
+DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
+{
+    const dnstap__connection *c;
+    uint64_t now = sink->options.monotonic_ms(sink->options.user), at = UINT64_MAX, end;
+    int n = dnstap__add_pollfd(fds, 0, max, sink->listener, POLLIN);
+    uint32_t i;
+
+    for (i = 0; i < sink->options.max_connections; i++) {
+        c = &sink->connections[i];
+        if (c->fd < 0) continue;
+        n = dnstap__add_pollfd(fds, n, max, c->fd, c->blocked ? POLLIN | POLLOUT : POLLIN);
+        end = c->since + (uint64_t)sink->options.timeout_ms;
+        if (sink->listener >= 0 && c->reader.state != DNSTAP_READER_DATA && end < at) at = end;
+    }
+    *timeout_ms = at == UINT64_MAX ? -1 : at <= now ? 0 : (int)(at - now);
+    return n;
+}
+
+DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status)
+{
+    *status = sink->status;
+}
+
+DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
+{
+    uint32_t i;
+
+    if (!sink) return;
+    for (i = 0; sink->connections && i < sink->options.max_connections; i++) {
+        if (sink->connections[i].fd >= 0) close(sink->connections[i].fd);
+        if (sink->connections[i].reader.buffer) DNSTAP_FREE(sink->connections[i].reader.buffer);
+    }
+    dnstap__unlink_own(sink);
+    if (sink->listener >= 0) close(sink->listener);
+    if (sink->connections) DNSTAP_FREE(sink->connections);
+    if (sink->block) DNSTAP_FREE(sink->block);
+    if (sink->endpoint) DNSTAP_FREE(sink->endpoint);
+    DNSTAP_FREE(sink);
+}
+#endif
 
 #ifdef __cplusplus
 }
