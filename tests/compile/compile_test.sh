@@ -68,11 +68,11 @@ for compiler in gcc clang g++ clang++; do
     check "nothing is exported with DNSTAP_STATIC by $compiler" \
         sh -c "! nm -g --defined-only $out/static.o | grep -v ' main\$'"
 done
-if gcc $c -c "$out/last.c" -o "$out/last.o" 2>"$out/log"; then
+if gcc $c -c "$out/last.c" -o "$out/last.o" 2>"$out/error"; then
     not_ok 'included last under -std=c99 without POSIX it says what to define'
 else
     check 'included last under -std=c99 without POSIX it says what to define' \
-        grep -q '#error.*_POSIX_C_SOURCE' "$out/log"
+        grep -q "#error.*_POSIX_C_SOURCE" "$out/error"
 fi
 
 # ---- beside generated code of the user's ----
@@ -98,15 +98,15 @@ DNSTAP_NO_SOCKETS socket|connect|bind|accept
 DNSTAP_NO_FILES open|openat|flock|fcntl64
 DNSTAP_NO_MALLOC malloc|calloc|realloc|free
 DNSTAP_NO_TLS br_'
-without() { # NAME DEFINES...
-    name=$1
+without() { # WHAT DEFINES...
+    what=$1
     shift
-    check "without $name" gcc $c "$@" -O1 "$out/whole.c" -o "$out/without" $libs
-    check "without $name, what was logged comes out" "$out/without"
-    check "without $name, static" gcc $c "$@" -O1 -c "$out/static.c" -o "$out/static.o"
-    check "without $name, C++" clang++ $cpp "$@" -c "$out/whole.c" -o "$out/without.o"
+    check "without $what" gcc $c "$@" -O1 "$out/whole.c" -o "$out/without" $libs
+    check "without $what, what was logged comes out" "$out/without"
+    check "without $what, static" gcc $c "$@" -O1 -c "$out/static.c" -o "$out/static.o"
+    check "without $what, C++" clang++ $cpp "$@" -c "$out/whole.c" -o "$out/without.o"
 }
-switches=$(sed -n 's/^#.*\(DNSTAP_NO_[A-Z]*\).*/\1/p' dnstap.h | sort -u)
+switches=$(sed -n 's/^ *#.*\(DNSTAP_NO_[A-Z]*\).*/\1/p' dnstap.h | sort -u)
 all=
 for switch in $switches; do
     without "$switch" "-D$switch"

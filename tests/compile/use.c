@@ -114,6 +114,7 @@ int main(void)
         m.query_message = dnstap_bytes_of("wire", 4);
         if (dnstap_log(tap, &m) != 1) return 2;
     }
-    if (dnstap_close(tap, 2000) != DNSTAP_OK) return 3;
-    return received == MESSAGES ? 0 : 4;
+    if (dnstap_flush(tap, 2000) != DNSTAP_OK) return 3;
+    if (dnstap_close(tap, 2000) != DNSTAP_OK) return 4;
+    return received == MESSAGES ? 0 : 5;
 }
