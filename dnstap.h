@@ -569,6 +569,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 #include <pb.h>
 #include <pb_decode.h>
 #include <pb_encode.h>
@@ -578,13 +579,10 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
 #error "dnstap.h needs POSIX.1-2008: include it first, or define _POSIX_C_SOURCE=200809L"
 #endif
-#endif
-#if DNSTAP__POSIX
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -625,16 +623,20 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
     __atomic_compare_exchange_n(p, expected, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 #define DNSTAP_COMPILER_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #endif
+/* The hot path is worth its size, but not where size is what counts. */
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+#define DNSTAP__INLINE static inline __attribute__((always_inline))
+#else
+#define DNSTAP__INLINE static inline
+#endif
 #if defined(__GNUC__)
 #define DNSTAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define DNSTAP__INLINE static inline __attribute__((always_inline))
 #define DNSTAP__COLD static __attribute__((noinline, cold))
 #define DNSTAP__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define DNSTAP__LIKELY(x) (x)
 #define DNSTAP__UNLIKELY(x) (x)
-#define DNSTAP__INLINE static inline
 #define DNSTAP__COLD static
 #define DNSTAP__PRINTF(text, first)
 #endif
@@ -787,7 +789,9 @@ static uint64_t dnstap__clock_ms(void *user)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
+#endif
 
+#if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !defined(__linux__))
 static int dnstap__set_nonblocking(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -1060,6 +1064,7 @@ DNSTAP_API dnstap_bytes dnstap_bytes_of(const void *data, size_t size)
     return bytes;
 }
 
+#if DNSTAP__POSIX
 /* An address as the schema has it. */
 typedef struct dnstap__endpoint {
     uint32_t family, port;
@@ -1123,6 +1128,7 @@ DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct socka
     m->response_port = e.port;
     return DNSTAP_OK;
 }
+#endif
 
 DNSTAP_API void dnstap_set_query_time(dnstap_message *m, const struct timespec *time)
 {
@@ -1197,20 +1203,6 @@ DNSTAP__NAMES(policy_match, dnstap__matches)
  * What is rare (a policy, an identity of its own, long addresses) it leaves to the descriptors.
  * The decoder reads with nanopb's primitives, copies nothing, and never hands out a span that does
  * not lie inside the payload. */
-
-#if defined(__GNUC__)
-#define DNSTAP__LIKELY(x)   __builtin_expect(!!(x), 1)
-#define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#else
-#define DNSTAP__LIKELY(x)   (x)
-#define DNSTAP__UNLIKELY(x) (x)
-#endif
-/* The ring's encoder is worth its size, but not where size is what counts. */
-#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
-#define DNSTAP__INLINE static inline __attribute__((always_inline))
-#else
-#define DNSTAP__INLINE static inline
-#endif
 
 /* Bytes fields end at 2^27: the eleven of a message stay below 2^31, protobuf's own limit. */
 enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
@@ -2399,7 +2391,7 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
     return DNSTAP_OK;
 }
 
-#if DNSTAP__POSIX
+#if DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES
 static bool dnstap__would_block(int sys_errno)
 {
     return sys_errno == EAGAIN || sys_errno == EWOULDBLOCK || sys_errno == EINTR;
@@ -3178,18 +3170,7 @@ static int dnstap__resolve_hook(dnstap_tap *tap)
 }
 #endif
 
-#if DNSTAP__HAS_LOOKUP
-static void *dnstap__lookup_thread(void *argument)
-{
-    dnstap__lookup *l = (dnstap__lookup *)argument;
-    int finished = l->finished;
-
-    l->result = dnstap__getaddrinfo(l->host, l->port, l->addresses, &l->count);
-    if (DNSTAP_EXCHANGE(&l->left, 1)) DNSTAP_FREE(l);
-    close(finished);
-    return NULL;
-}
-
+#if DNSTAP__HAS_THREADS
 /* Starts a thread with all signals blocked in it. */
 static int dnstap__spawn(pthread_t *thread, void *(*run)(void *), void *argument)
 {
@@ -3201,6 +3182,19 @@ static int dnstap__spawn(pthread_t *thread, void *(*run)(void *), void *argument
     result = pthread_create(thread, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
+}
+#endif
+
+#if DNSTAP__HAS_LOOKUP
+static void *dnstap__lookup_thread(void *argument)
+{
+    dnstap__lookup *l = (dnstap__lookup *)argument;
+    int finished = l->finished;
+
+    l->result = dnstap__getaddrinfo(l->host, l->port, l->addresses, &l->count);
+    if (DNSTAP_EXCHANGE(&l->left, 1)) DNSTAP_FREE(l);
+    close(finished);
+    return NULL;
 }
 
 static int dnstap__lookup_start(dnstap_tap *tap)
@@ -4484,6 +4478,7 @@ static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
     if (sink->options.receive) sink->options.receive(sink->options.user, received);
 }
 
+#if DNSTAP__HAS_SOCKETS
 /* Ends a connection, and says how. */
 static void dnstap__drop(dnstap_sink *sink, dnstap__connection *c, int result, const char *text)
 {
@@ -4499,7 +4494,6 @@ static void dnstap__drop(dnstap_sink *sink, dnstap__connection *c, int result, c
     dnstap__hand_out(sink, &r);
 }
 
-#if DNSTAP__HAS_SOCKETS
 /* Sends ACCEPT or FINISH as far as it goes; false: the connection is gone. */
 static bool dnstap__reply(dnstap__connection *c)
 {
