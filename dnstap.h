@@ -2838,29 +2838,25 @@ static size_t dnstap__process(void) { return (size_t)getpid(); }
 static size_t dnstap__process(void) { return 1; }
 #endif
 
-static void dnstap__count_token(dnstap_tap *tap)
+#if DNSTAP__POSIX
+/* A full pipe wakes anyway. */
+static void dnstap__write_token(dnstap_tap *tap)
 {
     size_t tokens = DNSTAP_LOAD(&tap->tokens);
+    uint64_t one = 1;
 
     while (!DNSTAP_COMPARE_EXCHANGE(&tap->tokens, &tokens, tokens + 1)) {}
+    if (write(tap->wake_write, &one, sizeof one) < 0) return;
 }
+#else
+static void dnstap__write_token(dnstap_tap *tap) { (void)tap; }
+#endif
 
 /* The wake-up call: the hook, or one write to a descriptor. */
 static void dnstap__call_service(dnstap_tap *tap)
 {
-    if (tap->options.wake) {
-        tap->options.wake(tap->options.user);
-        return;
-    }
-#if DNSTAP__POSIX
-    {
-        uint64_t one = 1;
-
-        if (tap->wake_write < 0) return;
-        dnstap__count_token(tap);
-        if (write(tap->wake_write, &one, sizeof one) < 0) return; /* full: it will wake anyway */
-    }
-#endif
+    if (tap->options.wake) tap->options.wake(tap->options.user);
+    else if (tap->wake_write >= 0) dnstap__write_token(tap);
 }
 
 /* A producer went beyond the mark. The thread that polls needs no call: it looks before it polls. */
