@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: dnstap [-r FILE]... [-u PATH]... [-l HOST:PORT]... [-w FILE] [-q | --exact]\n"
+    "usage: dnstap [-r FILE]... [-u PATH]... [-l HOST:PORT]... [-w FILE] [FORMAT]\n"
     "Receives DNS events as dnstap, and prints or stores them.\n"
     "\n"
     "inputs, as many as you like:\n"
@@ -23,7 +23,7 @@ static const char usage[] =
     "  -l HOST:PORT  listen on a TCP port\n"
     "output:\n"
     "  -w FILE       write there; without a format: Frame Streams, ready for -r\n"
-    "                - or no -w: standard output, quiet text without a format\n"
+    "                - or no -w: standard output; without a format: quiet text\n"
     "formats:\n"
     "  -q            quiet text: a line for each message\n"
     "  --exact       JSON with every field as it came, bytes in hex\n"
@@ -31,8 +31,8 @@ static const char usage[] =
     "  -h, --help    this\n"
     "  --version     the version\n"
     "\n"
-    "With a socket it runs until SIGINT or SIGTERM, else to the end of its files.\n"
-    "Exit status: 0 all well, 1 an input or output failed at least in part, 2 wrong usage.\n";
+    "It runs until its files are read, with a socket until SIGINT or SIGTERM.\n"
+    "Exit status: 0 all well, 1 an input or output failed, if only in part, 2 usage.\n";
 
 void complain(const char *format, ...)
 {
@@ -194,13 +194,20 @@ static nfds_t take_turns(tool *t, int *timeout_ms)
     *timeout_ms = -1;
     for (input *in = t->inputs; in < t->inputs + t->settings.count; in++) {
         int ms = -1;
-        in->turn = !in->ended && !(in->file && reading);
-        if (!in->turn) continue;
+        in->turn = in->ended || (in->file && reading) ? 0 : n;
+        if (in->turn == 0) continue;
         reading = reading || in->file;
         n += (nfds_t)dnstap_sink_pollfds(in->sink, t->fds + n, SINK_POLLFDS, &ms);
         if (ms >= 0 && (*timeout_ms < 0 || ms < *timeout_ms)) *timeout_ms = ms;
     }
     return n;
+}
+
+/* Sockets are served whatever poll said, for their deadlines; a file that is a pipe would block. */
+static void serve(tool *t)
+{
+    for (input *in = t->inputs; in < t->inputs + t->settings.count; in++)
+        if (in->turn > 0 && (!in->file || t->fds[in->turn].revents)) dnstap_sink_service(in->sink);
 }
 
 /* Until the files are read, the output fails, or a signal comes; then sockets still have a moment
@@ -215,8 +222,7 @@ static void run(tool *t)
         if (n == 1 || !output_flush(&t->out)) return;
         const int ready = poll(t->fds, n, last ? 0 : timeout_ms);
         if (last && (ready <= 0 || time(NULL) > last)) return;
-        for (int i = 0; i < t->settings.count; i++)
-            if (t->inputs[i].turn) dnstap_sink_service(t->inputs[i].sink);
+        if (ready >= 0) serve(t);
     }
 }
 

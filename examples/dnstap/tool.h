@@ -59,7 +59,7 @@ typedef struct input {
     dnstap_sink *sink; /* NULL: not open */
     output *out;
     bool file;
-    bool turn;   /* in the loop's current round */
+    size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */
     bool failed; /* in part at least, which has been said */
 } input;
