@@ -1,6 +1,162 @@
 /* SPDX-License-Identifier: MIT-0
  *
- * dnstap.h 0.1.0 - log DNS events with dnstap: one file, for software that must stay small
+ * dnstap.h 0.1.0 - log DNS events with dnstap, from one file, for software that must stay small
+ *
+ * DO THIS
+ *   In one C or C++ file:            #define DNSTAP_IMPLEMENTATION
+ *                                    #include "dnstap.h"
+ *   In all others that need it:      #include "dnstap.h"
+ *   Link with -lprotobuf-nanopb -lbearssl -lpthread; with -DDNSTAP_NO_TLS BearSSL is not needed.
+ *   Include it before system headers in that one file, or compile with _POSIX_C_SOURCE=200809L.
+ *
+ * CONTENTS (search for >>word; API first, then the implementation in the same order)
+ *   >>results    what functions return, and texts for it
+ *   >>message    what happened: a struct of borrowed bytes, its setters, the schema's names
+ *   >>codec      message to payload and back
+ *   >>frame      Frame Streams as two state machines
+ *   >>transport  how bytes travel; bring your own
+ *   >>tap        a producer: open, log, service, status, close
+ *   >>sink       a consumer: listens, or reads a file
+ *   In the implementation only: >>platform, >>util, >>generated (by nanopb), >>ring, >>tls;
+ *   >>changes and >>license are at the end.
+ *
+ * QUICK START
+ *   #define DNSTAP_IMPLEMENTATION
+ *   #include "dnstap.h"
+ *   #include <stdio.h>
+ *   #include <time.h>
+ *
+ *   int main(void)
+ *   {
+ *       dnstap_options options = {0};
+ *       dnstap_error error;
+ *       dnstap_tap *tap;
+ *
+ *       options.endpoint = "unix:///tmp/dnstap.sock";
+ *       options.full = true;
+ *       tap = dnstap_open(&options, &error);
+ *       if (!tap) return fprintf(stderr, "%s\n", error.text), 1;
+ *       dnstap_start(tap);
+ *       if (dnstap_wants(tap, DNSTAP_MSG_CLIENT_QUERY)) {
+ *           static const unsigned char query[12];
+ *           struct timespec now;
+ *           dnstap_message m;
+ *
+ *           clock_gettime(CLOCK_REALTIME, &now);
+ *           dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+ *           dnstap_set_query_time(&m, &now);
+ *           m.query_message = dnstap_bytes_of(query, sizeof query);
+ *           dnstap_log(tap, &m);
+ *       }
+ *       return dnstap_close(tap, 2000) < 0;
+ *   }
+ *
+ * THE NOUNS
+ *   message    What happened: a plain struct, borrowed bytes. Zeroed means: everything absent.
+ *   tap        Sends messages to one endpoint. Opened with options; a zeroed field is its default.
+ *   producer   A thread that logs. Each has a ring of its own.
+ *   ring       Fixed memory between a producer and the service; holds frames as they will travel.
+ *   service    What connects, sends, reconnects: the tap's own thread (dnstap_start), or calls of
+ *              dnstap_service from your loop.
+ *   endpoint   unix:///path, /path, tcp://host:port, tls://host:port, file:///path.
+ *   sink       Receives. dnstap_sink is ours; fstrm_capture and golang-dnstap are others.
+ *
+ * WHAT TRAVELS
+ *   Frame Streams (farsightsec.github.io/fstrm) with content type protobuf:dnstap.Dnstap. Each
+ *   frame is a length, 32 bits big endian, and a payload; length 0 announces a control frame.
+ *
+ *     we                          the sink
+ *     READY (content type)   →
+ *                            ←    ACCEPT (content type)
+ *     START (content type)   →
+ *     ┌────────┬──────────────────────────────┐
+ *     │ length │ protobuf: identity, version, │  →   any number of these
+ *     │   4    │ extra, message, type         │
+ *     └────────┴──────────────────────────────┘
+ *     STOP                   →
+ *                            ←    FINISH
+ *
+ *   Files, and sockets with options.unidirectional, have START, frames and STOP only.
+ *
+ * MACROS (define them before the implementation)
+ *   DNSTAP_STATIC       all functions static          DNSTAP_API       linkage of your own
+ *   DNSTAP_NO_TLS       no tls://, no BearSSL         DNSTAP_NO_SINK   no sink
+ *   DNSTAP_NO_SOCKETS   no unix, tcp, tls             DNSTAP_NO_FILES  no file://
+ *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
+ *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
+ *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
+ *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
+ *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
+ *   DNSTAP_COMPARE_EXCHANGE, DNSTAP_COMPILER_FENCE
+ *                       default __atomic builtins on size_t; define all or none
+ *   Without POSIX (newlib) there are no sockets, files and threads: set options.transport,
+ *   options.monotonic_ms and, for TLS, entropy and unix_time.
+ *
+ * YOUR OWN LOOP
+ *   Instead of dnstap_start, around each poll:
+ *       n += dnstap_pollfds(tap, fds + n, max - n, &timeout);    (use the smallest timeout)
+ *       poll(fds, n, timeout);
+ *       dnstap_service(tap);
+ *   With epoll, libevent, libuv: set options.watch and options.timer, and register what they ask
+ *   for; options.wake replaces the wake-up descriptor. Call dnstap_service once to begin.
+ *
+ * THREADS
+ *   Any thread may call dnstap_log, dnstap_wants, dnstap_set_enabled, dnstap_get_status,
+ *   dnstap_get_ring and dnstap_reopen at any time. The first options.producers threads have a ring
+ *   each; further ones share one more ring, under a short spin: correct, only slower. A thread that
+ *   ends hands its ring on. dnstap_log_as takes the caller's own thread number instead and needs no
+ *   look-up. dnstap_service and dnstap_pollfds: one thread at a time. dnstap_close: when no other
+ *   thread is in the tap, and none that has logged is just ending. One thread's messages are
+ *   delivered in order; those of several threads may overtake each other.
+ *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
+ *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one write to an
+ *   eventfd, or options.wake.
+ *
+ * PROCESSES
+ *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing. The
+ *   process that first starts or services a tap owns it: elsewhere, close sends nothing. After a
+ *   fork with a started tap, the child calls dnstap_after_fork before anything else, or leaves the
+ *   tap alone.
+ *
+ * MEMORY
+ *   All of it in one block when the tap opens: malloc'ed by dnstap_open, yours with dnstap_open_in.
+ *   After that only a name's look-up allocates, in its own thread. A ring is options.ring_size
+ *   bytes for each producer and one shared; pages of it are touched only as far as they are needed.
+ *
+ * WHAT IS DROPPED WHEN
+ *   Nothing is dropped while rings have room, connected or not: after an outage the ring's
+ *   messages go first, in order. A full ring drops the new message. Each cause has its counter:
+ *   full, too large, busy (the shared ring's lock), bad (can't be encoded), disconnected (only with
+ *   drop_when_disconnected). dnstap_status always adds up:
+ *       logged = recorded + unwanted + dropped      recorded = sent + discarded + queued
+ *   `sent` means handed to the kernel whole. What the kernel still held when a sink died is lost,
+ *   and nobody can count it. A connection that breaks inside a frame: the next one begins with that
+ *   frame again; no frame is cut or repeated on one connection.
+ *
+ * FILES
+ *   A new file begins with START; an old one that holds dnstap is continued behind its last whole
+ *   frame (options.overwrite: begun anew); anything else is refused. dnstap_reopen ends the file
+ *   with STOP and goes on in what is at its path then. A full disk is reported, and tried again:
+ *   nothing half-written stays. Files are written in the service's thread; a file system that hangs
+ *   hangs it, and dnstap_close with it, but never a producer.
+ *
+ * TLS
+ *   TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, by BearSSL; 1.3 it does not have. Verified
+ *   by default: the chain up to a CA (options.ca_file, else the system's), the dates, the name
+ *   (or the address, in the certificate's iPAddress). Not looked at: revocation (CRL, OCSP), extended
+ *   key usage and name constraints (a certificate where they are critical is refused). Not
+ *   supported: RSA-PSS and Ed25519 certificates. skipverify turns all of that off.
+ *
+ * ERRORS AND LOG
+ *   What fails for outside reasons fills in a dnstap_error: its text names the thing, the failure and
+ *   the way out. options.log gets a line when a connection is lost and one when it is back, and at
+ *   most every 10 s one for dropped messages; it is called from service only.
+ *
+ * LIMITS
+ *   A frame is at most options.max_message bytes, which is at most half a ring. A name's look-up by
+ *   getaddrinfo may need the very resolver that logs: use a numeric address there. At most 8
+ *   addresses of a name are tried. On Linux the number of taps in a process is bounded by its 1,024
+ *   thread-specific keys.
  */
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE) && \
     !defined(_XOPEN_SOURCE) && !defined(_DEFAULT_SOURCE)
@@ -4913,3 +5069,27 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
 }
 #endif
 #endif /* DNSTAP_IMPLEMENTATION */
+
+/* ---- >>changes ----------------------------------------------------------------------------
+ *
+ * 0.1.0
+ *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks.
+ *
+ * ---- >>license ----------------------------------------------------------------------------
+ *
+ * MIT No Attribution
+ *
+ * Copyright 2026 the dnstap.h authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+ * associated documentation files (the "Software"), to deal in the Software without restriction,
+ * including without limitation the rights to use, copy, modify, merge, publish, distribute,
+ * sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+ * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ */
