@@ -1,0 +1,396 @@
+/* Encoding: nanopb's descriptors, the ring's encoder and protobuf-c agree on every byte. */
+#define DNSTAP_IMPLEMENTATION
+#include "dnstap.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "codec_random.h"
+
+static uint8_t by_us[PAYLOAD_MAX], by_reference[PAYLOAD_MAX];
+
+/* A tap's part of each message, as dnstap_open makes it. */
+typedef struct part {
+    dnstap__fixed fixed;
+    uint8_t prefix[2048];
+} part;
+
+static void make_part(part *p, dnstap_bytes identity, dnstap_bytes version, bool full)
+{
+    long n = dnstap__encode_prefix(identity, version, NULL, 0);
+    assert_in_range(n, 0, sizeof p->prefix);
+    assert_int_equal(dnstap__encode_prefix(identity, version, p->prefix, sizeof p->prefix), n);
+    p->fixed.identity = identity;
+    p->fixed.version = version;
+    p->fixed.prefix = p->prefix;
+    p->fixed.prefix_size = (size_t)n;
+    p->fixed.full = full;
+}
+
+/* What the ring gets of m must be what protobuf-c makes of expected; returns whether it went the
+ * slow way. */
+static bool check_ring(const dnstap__fixed *fixed, const dnstap_message *m,
+                       const dnstap_message *expected)
+{
+    size_t size = reference_encode(expected, by_reference);
+    uint8_t *exact = (uint8_t *)malloc(size);
+    dnstap__plan plan;
+    assert_int_equal(dnstap__plan_message(fixed, m, &plan), DNSTAP_OK);
+    assert_int_equal(plan.size, size);
+    dnstap__write_message(fixed, m, &plan, exact);
+    assert_memory_equal(exact, by_reference, size);
+    free(exact);
+    return plan.slow;
+}
+
+static void test_encode_equals_protobuf_c_for_random_messages(void **state)
+{
+    dnstap_message m;
+    dnstap_policy policy;
+    int i;
+    (void)state;
+    for (i = 0; i < 20000; i++) {
+        long size;
+        random_message(&m, &policy);
+        size = (long)reference_encode(&m, by_reference);
+        assert_int_equal(dnstap_encode(&m, NULL, 0), size);
+        assert_int_equal(dnstap_encode(&m, by_us, (size_t)size), size);
+        assert_memory_equal(by_us, by_reference, (size_t)size);
+    }
+}
+
+static void test_ring_encoder_equals_protobuf_c_for_random_messages(void **state)
+{
+    dnstap_message m, whole;
+    dnstap_policy policy;
+    part p;
+    int i, slow = 0;
+    (void)state;
+    for (i = 0; i < 40000; i++) {
+        dnstap_bytes identity = random_bytes(), version = random_bytes();
+        if (identity.size > 512) identity.size = 512;
+        if (version.size > 512) version.size = 512;
+        make_part(&p, identity, version, rnd(2) != 0);
+        random_message(&m, &policy);
+        if (rnd(2)) m.policy = NULL;
+        if (rnd(2)) m.identity = m.version = dnstap_bytes_of(NULL, 0);
+        whole = m;
+        if (!m.identity.data) whole.identity = identity;
+        if (!m.version.data) whole.version = version;
+        if (!p.fixed.full) whole.query_message.data = whole.response_message.data = NULL;
+        slow += check_ring(&p.fixed, &m, &whole);
+    }
+    assert_in_range(slow, 10000, 35000); /* both ways were gone */
+}
+
+static void test_prefixes_of_every_size_are_copied_whole(void **state)
+{
+    dnstap_message m, whole;
+    part p;
+    size_t size;
+    (void)state;
+    dnstap_message_start(&m, DNSTAP_MSG_AUTH_QUERY);
+    for (size = 0; size < 140; size++) {
+        whole = m;
+        whole.identity = dnstap_bytes_of(size ? pool : NULL, size);
+        make_part(&p, whole.identity, whole.version, true);
+        assert_false(check_ring(&p.fixed, &m, &whole));
+    }
+}
+
+/* Each width of each number, alone: the edges where a varint grows. */
+static void test_every_width_of_number_equals_protobuf_c(void **state)
+{
+    dnstap_message m;
+    unsigned bits;
+    part p;
+    (void)state;
+    make_part(&p, dnstap_bytes_of(NULL, 0), dnstap_bytes_of(NULL, 0), true);
+    for (bits = 0; bits < 128; bits++) {
+        uint64_t v = ((uint64_t)1 << bits / 2) - (bits & 1);
+        dnstap_message_start(&m, DNSTAP_MSG_AUTH_QUERY);
+        m.query_time_sec = v;
+        check_ring(&p.fixed, &m, &m);
+        m.response_time_sec = v;
+        if (v <= INT32_MAX)
+            m.type = m.socket_family = m.socket_protocol = m.http_protocol = (uint32_t)v;
+        if (m.type == 0) m.present |= 1u << 1;
+        if (v <= 65535) m.query_port = m.response_port = (uint32_t)v;
+        if (v <= 999999999) m.query_time_nsec = m.response_time_nsec = (uint32_t)v;
+        check_ring(&p.fixed, &m, &m);
+    }
+}
+
+static void test_addresses_of_every_size_equal_protobuf_c(void **state)
+{
+    dnstap_message m;
+    size_t size;
+    part p;
+    (void)state;
+    make_part(&p, dnstap_bytes_of("ns1", 3), dnstap_bytes_of("", 0), true);
+    for (size = 0; size < 140; size++) {
+        dnstap_message whole;
+        dnstap_message_start(&m, DNSTAP_MSG_AUTH_QUERY);
+        m.query_address = dnstap_bytes_of(pool + 7, size);
+        m.response_address = dnstap_bytes_of(pool + 900, 139 - size);
+        whole = m;
+        whole.identity = p.fixed.identity;
+        whole.version = p.fixed.version;
+        assert_int_equal(check_ring(&p.fixed, &m, &whole), size >= 128 || 139 - size >= 128);
+    }
+}
+
+static void test_decode_of_encode_is_the_message(void **state)
+{
+    dnstap_message m, back;
+    dnstap_policy policy, back_policy;
+    int i;
+    (void)state;
+    for (i = 0; i < 20000; i++) {
+        long size;
+        random_message(&m, &policy);
+        size = dnstap_encode(&m, by_us, sizeof by_us);
+        assert_true(size > 0);
+        assert_int_equal(dnstap_decode(&back, &back_policy, by_us, (size_t)size), DNSTAP_OK);
+        assert_true(same_message(&m, &back));
+        assert_true(!back.policy || back.policy == &back_policy);
+    }
+}
+
+/* One that can be encoded and holds all fields; index says which is then spoiled. */
+static void spoil(dnstap_message *m, dnstap_policy *policy, int index)
+{
+    const dnstap_bytes huge = dnstap_bytes_of(pool, (size_t)1 << 31);
+    switch (index) {
+    case 0:
+        m->type = 0;
+        break;
+    case 1:
+        m->type = (uint32_t)INT32_MAX + 1;
+        break;
+    case 2:
+        m->socket_family = UINT32_MAX;
+        break;
+    case 3:
+        m->socket_protocol = (uint32_t)INT32_MAX + 1;
+        break;
+    case 4:
+        m->http_protocol = (uint32_t)INT32_MAX + 1;
+        break;
+    case 5:
+        m->query_port = 65536;
+        break;
+    case 6:
+        m->response_port = UINT32_MAX;
+        break;
+    case 7:
+        m->query_time_nsec = 1000000000;
+        break;
+    case 8:
+        m->response_time_nsec = UINT32_MAX;
+        break;
+    case 9:
+        m->query_time_nsec = 3200000000u;
+        break;
+    case 10:
+        m->query_address = huge;
+        break;
+    case 11:
+        m->response_address = huge;
+        break;
+    case 12:
+        m->query_message = huge;
+        break;
+    case 13:
+        m->response_message = huge;
+        break;
+    case 14:
+        m->query_zone = huge;
+        break;
+    case 15:
+        m->extra = huge;
+        break;
+    case 16:
+        m->identity = huge;
+        break;
+    case 17:
+        m->version = huge;
+        break;
+    case 18:
+        policy->action = UINT32_MAX;
+        break;
+    case 19:
+        policy->match = UINT32_MAX;
+        break;
+    case 20:
+        policy->type = huge;
+        break;
+    case 21:
+        policy->rule = huge;
+        break;
+    default:
+        policy->value = huge;
+        break;
+    }
+}
+
+static void test_both_encoders_refuse_the_same_messages(void **state)
+{
+    dnstap_message m;
+    dnstap_policy policy;
+    dnstap__plan plan;
+    part p;
+    int index;
+    (void)state;
+    make_part(&p, dnstap_bytes_of("ns1", 3), dnstap_bytes_of(NULL, 0), true);
+    for (index = 0; index < 2 * 23; index++) {
+        memset(&policy, 0, sizeof policy);
+        dnstap_message_start(&m, DNSTAP_MSG_AUTH_QUERY);
+        m.query_port = m.response_port = 65535;
+        m.query_time_nsec = m.response_time_nsec = 999999999;
+        m.http_protocol = m.socket_family = m.socket_protocol = INT32_MAX;
+        if (index % 2 || index / 2 >= 18) m.policy = &policy;
+        assert_true(dnstap_encode(&m, NULL, 0) > 0);
+        assert_int_equal(dnstap__plan_message(&p.fixed, &m, &plan), DNSTAP_OK);
+        spoil(&m, &policy, index / 2);
+        assert_int_equal(dnstap_encode(&m, NULL, 0), DNSTAP_BAD_MESSAGE);
+        assert_int_equal(dnstap__plan_message(&p.fixed, &m, &plan), DNSTAP_BAD_MESSAGE);
+    }
+}
+
+static void test_encode_into_too_little_room_says_so_and_keeps_to_it(void **state)
+{
+    dnstap_message m;
+    size_t room, size;
+    (void)state;
+    dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+    m.query_message = dnstap_bytes_of(pool, 300);
+    m.identity = dnstap_bytes_of("ns1", 3);
+    size = (size_t)dnstap_encode(&m, NULL, 0);
+    for (room = 1; room < size; room++) {
+        uint8_t *out = (uint8_t *)malloc(room);
+        assert_int_equal(dnstap_encode(&m, out, room), DNSTAP_NO_MEMORY);
+        free(out);
+    }
+    assert_int_equal(dnstap_encode(&m, by_us, size), size);
+}
+
+static void test_prefix_into_too_little_room_says_so(void **state)
+{
+    uint8_t out[8];
+    (void)state;
+    assert_int_equal(
+        dnstap__encode_prefix(dnstap_bytes_of("ns1", 3), dnstap_bytes_of("v", 1), out, 7),
+        DNSTAP_NO_MEMORY);
+    assert_int_equal(
+        dnstap__encode_prefix(dnstap_bytes_of("ns1", 3), dnstap_bytes_of("v", 1), out, 8), 8);
+    assert_memory_equal(out, "\x0a\x03ns1\x12\x01v", 8);
+    assert_int_equal(dnstap__encode_prefix(dnstap_bytes_of(pool, (size_t)1 << 31),
+                                           dnstap_bytes_of(NULL, 0), NULL, 0),
+                     DNSTAP_BAD_MESSAGE);
+}
+
+/* What protoc reads in a payload with all fields. */
+static const char *const all_fields = "identity: \"ns1\"\n"
+                                      "version: \"\"\n"
+                                      "extra: \"x\\000y\"\n"
+                                      "message {\n"
+                                      "  type: CLIENT_RESPONSE\n"
+                                      "  socket_family: INET6\n"
+                                      "  socket_protocol: DOH\n"
+                                      "  query_address: \"ABCDEFGHIJKLMNOP\"\n"
+                                      "  response_address: \"abcdefghijklmnop\"\n"
+                                      "  query_port: 65535\n"
+                                      "  response_port: 443\n"
+                                      "  query_time_sec: 1753900000\n"
+                                      "  query_time_nsec: 0\n"
+                                      "  query_message: \"query\"\n"
+                                      "  query_zone: \"\\003abc\\000\"\n"
+                                      "  response_time_sec: 1753900001\n"
+                                      "  response_time_nsec: 999999999\n"
+                                      "  response_message: \"response\"\n"
+                                      "  policy {\n"
+                                      "    type: \"RPZ\"\n"
+                                      "    rule: \"rule\"\n"
+                                      "    action: LOCAL_DATA\n"
+                                      "    match: NS_IP\n"
+                                      "    value: \"value\"\n"
+                                      "  }\n"
+                                      "  http_protocol: HTTP2\n"
+                                      "}\n"
+                                      "type: MESSAGE\n";
+
+static void fill_all_fields(dnstap_message *m, dnstap_policy *policy)
+{
+    struct timespec asked = {1753900000, 0}, answered = {1753900001, 999999999};
+    dnstap_message_start(m, DNSTAP_MSG_CLIENT_RESPONSE);
+    m->identity = dnstap_bytes_of("ns1", 3);
+    m->version = dnstap_bytes_of("", 0);
+    m->extra = dnstap_bytes_of("x\0y", 3);
+    m->socket_family = DNSTAP_FAMILY_INET6;
+    m->socket_protocol = DNSTAP_PROTOCOL_DOH;
+    m->query_address = dnstap_bytes_of("ABCDEFGHIJKLMNOP", 16);
+    m->response_address = dnstap_bytes_of("abcdefghijklmnop", 16);
+    m->query_port = 65535;
+    m->response_port = 443;
+    dnstap_set_query_time(m, &asked);
+    dnstap_set_response_time(m, &answered);
+    m->query_message = dnstap_bytes_of("query", 5);
+    m->query_zone = dnstap_bytes_of("\3abc", 5);
+    m->response_message = dnstap_bytes_of("response", 8);
+    m->http_protocol = DNSTAP_HTTP_HTTP2;
+    policy->type = dnstap_bytes_of("RPZ", 3);
+    policy->rule = dnstap_bytes_of("rule", 4);
+    policy->action = DNSTAP_ACTION_LOCAL_DATA;
+    policy->match = DNSTAP_MATCH_NS_IP;
+    policy->value = dnstap_bytes_of("value", 5);
+    m->policy = policy;
+}
+
+static void test_protoc_reads_every_field_by_its_name(void **state)
+{
+    char path[] = "/tmp/dnstap-codec-XXXXXX", command[256], text[4096];
+    dnstap_message m;
+    dnstap_policy policy;
+    FILE *protoc;
+    long size;
+    int fd;
+    (void)state;
+    if (system("command -v protoc >/dev/null") != 0) {
+        print_message("protoc is missing (Debian package protobuf-compiler)\n");
+        skip();
+    }
+    fill_all_fields(&m, &policy);
+    size = dnstap_encode(&m, by_us, sizeof by_us);
+    fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, by_us, (size_t)size) == size && close(fd) == 0);
+    snprintf(command, sizeof command,
+             "protoc --decode=dnstap.Dnstap -Iproto proto/dnstap.proto <%s", path);
+    protoc = popen(command, "r");
+    assert_non_null(protoc);
+    text[fread(text, 1, sizeof text - 1, protoc)] = 0;
+    assert_int_equal(pclose(protoc), 0);
+    unlink(path);
+    assert_string_equal(text, all_fields);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_encode_equals_protobuf_c_for_random_messages),
+        cmocka_unit_test(test_ring_encoder_equals_protobuf_c_for_random_messages),
+        cmocka_unit_test(test_prefixes_of_every_size_are_copied_whole),
+        cmocka_unit_test(test_every_width_of_number_equals_protobuf_c),
+        cmocka_unit_test(test_addresses_of_every_size_equal_protobuf_c),
+        cmocka_unit_test(test_decode_of_encode_is_the_message),
+        cmocka_unit_test(test_both_encoders_refuse_the_same_messages),
+        cmocka_unit_test(test_encode_into_too_little_room_says_so_and_keeps_to_it),
+        cmocka_unit_test(test_prefix_into_too_little_room_says_so),
+        cmocka_unit_test(test_protoc_reads_every_field_by_its_name),
+    };
+    size_t i;
+    for (i = 0; i < sizeof pool; i++) pool[i] = (uint8_t)rnd(256);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
