@@ -3227,13 +3227,14 @@ static const char *dnstap__where(const dnstap_tap *tap)
     return tap->options.endpoint ? tap->options.endpoint : "transport";
 }
 
-/* How long the next attempt waits: at once after a connection that worked, else 100 ms to 10 s,
- * doubling, less up to a quarter, so that many taps don't come all at once. */
+/* How long the next attempt waits: not at all after a connection that worked (sent something, or
+ * stood for a second), else 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't
+ * come all at once. */
 static uint64_t dnstap__back_off(dnstap_tap *tap)
 {
     unsigned wait = tap->backoff;
 
-    if (tap->state == DNSTAP_STARTED && tap->connection_sent) {
+    if (tap->state == DNSTAP_STARTED && (tap->connection_sent || tap->now - tap->since >= 1000)) {
         tap->backoff = DNSTAP__BACKOFF_MIN;
         return 0;
     }
@@ -3409,6 +3410,7 @@ static int dnstap__in_resolving(dnstap_tap *tap)
     if (read(tap->lookup_fd, &byte, 1) < 0) return 0;
     if (!dnstap__lookup_leave(tap, &l)) return 0;
     if (l.result) return dnstap__break(tap, DNSTAP_SYSTEM, 0, gai_strerror(l.result));
+    if (!l.count) return dnstap__break(tap, DNSTAP_SYSTEM, 0, "the name has no address");
     memcpy(tap->addresses, l.addresses, sizeof tap->addresses);
     tap->address_count = l.count;
     return dnstap__enter(tap, DNSTAP_CONNECTING);
@@ -3449,7 +3451,20 @@ static bool dnstap__next_address(dnstap_tap *tap)
 
 static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
 static void dnstap__no_lookup(dnstap_tap *tap) { tap->lookup_fd = -1; }
-static void dnstap__packed(dnstap_tap *tap, bool packed) { dnstap__socket_nodelay(&tap->socket, !packed); }
+static void dnstap__packed(dnstap_tap *tap, bool packed)
+{
+    dnstap__socket_nodelay(&tap->socket, !packed);
+}
+
+/* SO_SNDBUF as the system has it; 0: no socket. */
+static int dnstap__send_buffer(const dnstap_tap *tap)
+{
+    int bytes = 0;
+    socklen_t size = sizeof bytes;
+
+    if (tap->socket.fd > 0) getsockopt(tap->socket.fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
+    return bytes;
+}
 #else
 static bool dnstap__has_name(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
@@ -3457,6 +3472,7 @@ static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
 static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
 static void dnstap__no_lookup(dnstap_tap *tap) { (void)tap; }
 static void dnstap__packed(dnstap_tap *tap, bool packed) { (void)tap, (void)packed; }
+static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
 #endif
 
 static int dnstap__in_idle(dnstap_tap *tap)
@@ -3541,6 +3557,7 @@ static int dnstap__begin(dnstap_tap *tap)
     tap->connection_sent = 0;
     tap->rest = DNSTAP__AWAKE;
     dnstap__lock(tap);
+    tap->shown.send_buffer = dnstap__send_buffer(tap);
     tap->shown.connects++;
     dnstap__unlock(tap);
     return dnstap__enter(tap, DNSTAP_STARTED);
