@@ -3450,7 +3450,7 @@ static bool dnstap__next_address(dnstap_tap *tap)
 }
 
 static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
-static void dnstap__no_lookup(dnstap_tap *tap) { tap->lookup_fd = -1; }
+static void dnstap__no_sockets(dnstap_tap *tap) { tap->lookup_fd = tap->socket.fd = -1; }
 static void dnstap__packed(dnstap_tap *tap, bool packed)
 {
     dnstap__socket_nodelay(&tap->socket, !packed);
@@ -3462,7 +3462,7 @@ static int dnstap__send_buffer(const dnstap_tap *tap)
     int bytes = 0;
     socklen_t size = sizeof bytes;
 
-    if (tap->socket.fd > 0) getsockopt(tap->socket.fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
+    if (tap->socket.fd >= 0) getsockopt(tap->socket.fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
     return bytes;
 }
 #else
@@ -3470,7 +3470,7 @@ static bool dnstap__has_name(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
 static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
 static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
-static void dnstap__no_lookup(dnstap_tap *tap) { (void)tap; }
+static void dnstap__no_sockets(dnstap_tap *tap) { (void)tap; }
 static void dnstap__packed(dnstap_tap *tap, bool packed) { (void)tap, (void)packed; }
 static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
 #endif
@@ -4429,7 +4429,7 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
-    dnstap__no_lookup(tap);
+    dnstap__no_sockets(tap);
     dnstap__enter(tap, DNSTAP_IDLE);
 }
 
