@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define MEMORY_SIZE 131072
-enum { ROUNDS = 3, MESSAGES = 60 }; /* a round fills less than half of the ring */
+enum { ROUNDS = 3, MESSAGES = 60 }; /* they fill less than half of the ring */
 
 /* The peer: a sink's half of the protocol, in memory. */
 static dnstap_frame_reader reader;
@@ -113,7 +113,7 @@ int main(void)
         m.query_time_sec = 1700000000;
         m.query_message = dnstap_bytes_of("wire", 4);
         if (dnstap_log(tap, &m) != 1) return 2;
-        if ((i + 1) % MESSAGES == 0 && dnstap_flush(tap, 2000) != DNSTAP_OK) return 3;
+        if (i % MESSAGES == 0 && dnstap_flush(tap, 2000) != DNSTAP_OK) return 3;
     }
     if (dnstap_close(tap, 2000) != DNSTAP_OK) return 4;
     return received == ROUNDS * MESSAGES ? 0 : 5;

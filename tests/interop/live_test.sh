@@ -31,11 +31,12 @@ stop() { # [SIGNAL [PID]]: ends one, and waits for its end
     wait "$target" 2>/dev/null
     return 0
 }
-stop_all() { # without the shell's remarks about those it killed
-    {
-        ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}"
-        wait
-    } 2>/dev/null
+none_left() { ! kill -0 "${pids[@]}"; }
+stop_all() {
+    ((${#pids[@]})) || return 0
+    kill -TERM "${pids[@]}" 2>/dev/null
+    wait_for 3 none_left || kill -KILL "${pids[@]}"
+    wait
     pids=()
 }
 wait_for() { # SECONDS COMMAND...: until it succeeds
