@@ -28,7 +28,7 @@ enum {
     TAPS_MAX = 8,
     TRY_MS = 2000, /* for an answer, TRIES times; then SERVFAIL */
     TRIES = 2,
-    IDLE_MS = 10000 /* a connection without a whole query or an answer for so long is closed */
+    IDLE_MS = 10000 /* a connection that for so long neither asks nor takes an answer is closed */
 };
 
 /* Who asked whom and when: what the tap logs beside the message. */
@@ -278,11 +278,11 @@ static void serve_upstream_stream(query *q)
     if (!alive || frame || n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) redial(q);
 }
 
-static void serve_query(query *q, short ready)
+static void serve_query(query *q, short events)
 {
-    if (ready && q->stream) {
+    if (events && q->stream) {
         serve_upstream_stream(q);
-    } else if (ready) {
+    } else if (events) {
         read_datagrams(q);
     }
     if (q->wire && now >= q->deadline) try_again(q);
@@ -366,16 +366,28 @@ static void ask_stream(client *c)
     memmove(s->in, s->in + done, s->in_size);
 }
 
-static void serve_client(client *c, short ready)
+/* Asks and answers until one of both has to wait. False: the connection is gone. */
+static bool converse(client *c)
 {
-    bool alive = !(ready & (POLLERR | POLLHUP | POLLNVAL)) && now < c->deadline;
-    if (alive && (ready & POLLIN)) {
+    stream *s = c->stream;
+    do {
+        ask_stream(c);
+        size_t unsent = s->out_size;
+        if (!write_stream(s)) return false;
+        if (s->out_size < unsent) c->deadline = now + IDLE_MS;
+    } while (may_ask(c) && whole_frame(s->in, s->in_size) > 0);
+    return true;
+}
+
+static void serve_client(client *c, short events)
+{
+    bool alive = !(events & (POLLERR | POLLHUP | POLLNVAL)) && now < c->deadline;
+    if (alive && (events & POLLIN)) {
         ssize_t n = read_stream(c->stream);
         if (n == 0) c->ended = true;
         alive = n >= 0 || errno == EAGAIN || errno == EINTR;
     }
-    if (alive) ask_stream(c);
-    if (alive) alive = write_stream(c->stream);
+    alive = alive && converse(c);
     if (c->ended && c->waiting == 0 && c->stream->out_size == 0) alive = false;
     if (!alive) close_client(c);
 }
@@ -408,8 +420,10 @@ static int watch_all(void)
         c->slot = watch(c->stream->fd, client_wants(c));
         timeout = sooner(timeout, until(c->deadline));
     }
-    for (int i = 0; taps[i]; i++, timeout = sooner(timeout, ms)) /* dnstap, two lines */
+    /* >>dnstap */
+    for (int i = 0; taps[i]; i++, timeout = sooner(timeout, ms))
         polled_count += dnstap_pollfds(taps[i], polled + polled_count, DNSTAP_POLLFDS, &ms);
+    /* <<dnstap */
     return timeout;
 }
 
@@ -475,7 +489,7 @@ static void set_option(const char *name, const char *value)
     } else if (strcmp(name, "--upstream") == 0) {
         set_upstream(value);
     } else if (strcmp(name, "--tap") == 0) {
-        add_endpoint(value);
+        add_endpoint(value); /* dnstap */
     } else if (strcmp(name, "--identity") == 0) {
         tap_options.identity = value; /* dnstap */
     } else {
@@ -529,9 +543,8 @@ int main(int argc, char **argv)
     if (listener_count == 0) die("--dns", "is missing");
     /* >>dnstap */
     dnstap_error error;
-    for (int i = 0; (tap_options.endpoint = endpoints[i]) != NULL; i++) {
+    for (int i = 0; (tap_options.endpoint = endpoints[i]) != NULL; i++)
         if (!(taps[i] = dnstap_open(&tap_options, &error))) die("--tap", error.text);
-    }
     /* <<dnstap */
     if (!catch_signals()) die("signals", strerror(errno));
     say_listening();
