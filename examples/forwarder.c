@@ -1,5 +1,5 @@
 /* Shows how a DNS server logs to dnstap: a small real forwarder. Build: make build/forwarder
- *   cc -I. -o build/forwarder examples/forwarder.c -lprotobuf-nanopb -lpthread
+ *   cc -I. -o build/forwarder examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread
  *
  *   forwarder --dns ADDR:PORT [--hosts FILE] [--upstream ADDR:PORT] [--tap ENDPOINT]… [--full]
  *             [--identity NAME]
@@ -7,8 +7,8 @@
  * Answers A and AAAA of the hosts file's names itself and forwards the rest; without --upstream the
  * rest is REFUSED. --dns may be given again: 127.0.0.1:53, [::1]:53, [::]:53 (both families), port
  * 0 (any free one). UDP, TCP and the taps share one poll loop; there are no threads. A query over
- * TCP goes to the upstream over TCP; an answer too large for UDP sends the client there. SIGTERM and
- * SIGINT end it.
+ * TCP goes to the upstream over TCP; an answer too large for UDP sends the client there. SIGTERM
+ * and SIGINT end it.
  *
  * All that concerns dnstap is marked: single lines end in "dnstap", blocks stand between >>dnstap
  * and <<dnstap. What a server adds is that, and nothing else. */

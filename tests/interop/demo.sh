@@ -6,7 +6,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-build}
-dir=$(mktemp -d "${TMPDIR:-/tmp}/dnstap-demo.XXXXXX") || exit 1
+dir=$(mktemp -d) || exit 1
 pids=
 end() {
     # shellcheck disable=SC2086 # a list of numbers
@@ -110,7 +110,7 @@ for type in CQ FQ FR CR; do
 done
 [ -z "$missing" ] || give_up "missing among the messages:$missing"
 
-say "You saw 4 questions go through a forwarder that holds dnstap.h, and the $(messages) messages it logged:
-CLIENT_QUERY (CQ), FORWARDER_QUERY (FQ), FORWARDER_RESPONSE (FR) and CLIENT_RESPONSE (CR) of each,
-over UDP and TCP, sent as Frame Streams over a unix socket and decoded by build/dnstap.
+say "You saw 4 questions go through a forwarder that holds dnstap.h, and the $(messages) messages it
+logged: CLIENT_QUERY (CQ), FORWARDER_QUERY (FQ), FORWARDER_RESPONSE (FR) and CLIENT_RESPONSE (CR)
+of each, over UDP and TCP, sent as Frame Streams over a unix socket and decoded by build/dnstap.
 The 40 lines this took: grep -n dnstap examples/forwarder.c"

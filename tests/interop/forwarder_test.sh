@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=${1:-build}
 only=${2:-}
 passed=0 failed=0
-dir=$(mktemp -d "${TMPDIR:-/tmp}/forwarder.XXXXXX") || exit 1
+dir=$(mktemp -d) || exit 1
 pids=
 trap 'kill_all; rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -84,7 +84,8 @@ says() { # PATTERN COMMAND...: its output has the pattern, letters in either cas
     pattern=$1
     shift
     "$@" >"$dir/said" 2>&1
-    grep -q -i -E "$pattern" "$dir/said" || { echo "no '$pattern': $*" && cat "$dir/said" && false; }
+    grep -q -i -E "$pattern" "$dir/said" && return
+    echo "no '$pattern': $*" && cat "$dir/said" && false
 }
 at() { # ADDRESS PORT [ask's arguments]
     server=$1
@@ -114,7 +115,8 @@ answers_everywhere() { # PORT: as the hosts file says
         for way in +notcp +tcp; do
             says '60[[:space:]]+IN[[:space:]]+A[[:space:]]+192\.0\.2\.1$' \
                 at $server "$1" $way a.example.test A &&
-                says 'IN[[:space:]]+A[[:space:]]+192\.0\.2\.1$' at $server "$1" $way b.eXample.test A &&
+                says 'IN[[:space:]]+A[[:space:]]+192\.0\.2\.1$' \
+                    at $server "$1" $way b.eXample.test A &&
                 says 'IN[[:space:]]+AAAA[[:space:]]+2001:db8::1$' \
                     at $server "$1" $way A.example.TEST AAAA &&
                 says 'status: NOERROR.*' at $server "$1" $way a.example.test MX &&
@@ -184,7 +186,7 @@ hostile_upstream() {
 
 # ---- the taps ----
 
-collector() { # the tool, listening at $dir/tap.sock; a line of JSON for each message in $dir/tap.out
+collector() { # the tool at $dir/tap.sock; for each message a line of JSON in $dir/tap.out
     "$build/dnstap" -u "$dir/tap.sock" --exact -w "$dir/tap.out" 2>"$dir/tool.err" &
     collector=$!
     pids="$pids $collector"
@@ -239,7 +241,8 @@ without_full() {
         wait_for 5 eval "[ \$(wc -l <$dir/tap.out) = 24 ]" && ! grep '_message' "$dir/tap.out"
 }
 two_taps() {
-    collector && back && front --tap "unix://$dir/tap.sock" --tap "file://$dir/file" --full || return
+    collector && back || return
+    front --tap "unix://$dir/tap.sock" --tap "file://$dir/file" --full || return
     ask_all ::1 && stop front "$pid" && counters front "unix://$dir/tap.sock" started 24 &&
         counters front "file://$dir/file" started 24 || return
     "$build/dnstap" -r "$dir/file" --exact >"$dir/file.out" 2>/dev/null
