@@ -2116,21 +2116,18 @@ static int dnstap__control_fields(dnstap__control *c, const uint8_t *p, size_t s
     return DNSTAP_OK;
 }
 
-/* Reads a control frame's payload; of unknown types only the type. */
-static int dnstap__control_read(dnstap__control *c, const uint8_t *p, size_t size)
+/* Reads a control frame's payload. Behind the handshake only the type counts: what unknown, late or
+ * repeated control frames carry means nothing. */
+static int dnstap__control_read(dnstap__control *c, const uint8_t *p, size_t size, bool handshake)
 {
-    int result;
+    int result = DNSTAP_OK;
 
     memset(c, 0, sizeof *c);
     if (size < 4) return DNSTAP_BAD_FRAME;
     c->type = dnstap__get32(p);
-    if (c->type < DNSTAP_CONTROL_ACCEPT || c->type > DNSTAP_CONTROL_FINISH) return DNSTAP_OK;
-    result = dnstap__control_fields(c, p + 4, size - 4);
-    if (result < 0) return result;
+    if (handshake) result = dnstap__control_fields(c, p + 4, size - 4);
     if (c->type == DNSTAP_CONTROL_START && c->content_types > 1) return DNSTAP_BAD_FRAME;
-    if ((c->type == DNSTAP_CONTROL_STOP || c->type == DNSTAP_CONTROL_FINISH) && c->content_types)
-        return DNSTAP_BAD_FRAME;
-    return DNSTAP_OK;
+    return result;
 }
 
 DNSTAP_API void dnstap_frame_writer_init(dnstap_frame_writer *w, bool bidirectional)
@@ -2176,7 +2173,7 @@ DNSTAP_API void dnstap_frame_writer_sent(dnstap_frame_writer *w, size_t size)
 static int dnstap__writer_control(dnstap_frame_writer *w, const uint8_t *payload, size_t size)
 {
     dnstap__control c;
-    int result = dnstap__control_read(&c, payload, size);
+    int result = dnstap__control_read(&c, payload, size, w->state == DNSTAP_WRITER_ACCEPT);
 
     if (result < 0) return result;
     if (w->state == DNSTAP_WRITER_ACCEPT) {
@@ -2262,7 +2259,7 @@ static int dnstap__reader_take(dnstap_frame_reader *r, const uint8_t *p, size_t 
         frame->payload = dnstap_bytes_of(p + 4, size - 4);
         return DNSTAP_OK;
     }
-    result = dnstap__control_read(&c, p + 8, size - 8);
+    result = dnstap__control_read(&c, p + 8, size - 8, r->state != DNSTAP_READER_DATA);
     if (result < 0) return result;
     frame->kind = DNSTAP_FRAME_CONTROL;
     frame->control = c.type;
@@ -2360,8 +2357,9 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
  *
  * One wrap suffices: a second lap can't end before the service has passed the first one's end. A
  * producer that finds its ring empty starts again at the beginning, so that a ring is touched only
- * as far as it is needed and stays in the cache. tail is always a frame's edge. `bytes` counts what
- * was published, without skips: the wake-up's mark is in these. */
+ * as far as it is needed and stays in the cache. What it skips so is no loss of room: it counts from
+ * `floor`, the new lap's start, until the tail comes there. tail is always a frame's edge. `bytes`
+ * counts what was published, without skips: the wake-up's mark is in these. */
 typedef struct dnstap__ring {
     uint8_t *data;            /* constant after open: */
     size_t size;              /* a power of two */
@@ -2370,6 +2368,7 @@ typedef struct dnstap__ring {
     uint8_t pad0[DNSTAP_CACHE_LINE];
     size_t published, wrap, bytes, recorded; /* the producer writes, the service reads */
     size_t unwanted, full, large, bad, disconnected;
+    size_t floor;              /* the producer's own */
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
     size_t seen_bytes;         /* the service's own: what it has looked at */
@@ -2390,7 +2389,10 @@ DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), at = r->published;
     size_t offset = at & (r->size - 1), room = r->size - offset, skip = 0;
 
-    if (DNSTAP__UNLIKELY(room < size || (at == tail && size <= offset))) skip = room;
+    if (DNSTAP__UNLIKELY(room < size)) skip = room;
+    if (DNSTAP__UNLIKELY(at == tail && offset)) r->floor = at + (skip = room);
+    if ((ptrdiff_t)(tail - r->floor) >= 0) r->floor = tail;
+    else tail = r->floor - 1; /* one less: this lap must not end before the tail is in it */
     if (DNSTAP__UNLIKELY(at + skip + size - tail > r->size)) return NULL;
     if (DNSTAP__UNLIKELY(r->recorded - DNSTAP_LOAD(&r->out) >= r->limit)) return NULL;
     *end = at + skip + size;
@@ -2422,6 +2424,15 @@ static size_t dnstap__ring_span(const dnstap__ring *r, size_t *at, size_t end, c
     *at = (*at | mask) + 1;
     *data = r->data;
     return end - *at;
+}
+
+/* The bytes from at to end, without a skip. */
+static size_t dnstap__ring_used(const dnstap__ring *r, size_t at, size_t end)
+{
+    const uint8_t *data;
+    size_t used = dnstap__ring_span(r, &at, end, &data);
+
+    return used && used != end - at ? used + (end & (r->size - 1)) : used;
 }
 
 /* Takes n bytes from the tail, which are in data, as far as they are whole frames; how many frames
@@ -4567,7 +4578,7 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
     const dnstap__ring *r = &tap->rings[ring < tap->ring_count ? ring : 0];
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD(&r->out);
 
-    *bytes = DNSTAP_LOAD_ACQUIRE(&r->published) - tail;
+    *bytes = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
     *messages = DNSTAP_LOAD(&r->recorded) - out;
 }
 
