@@ -4,7 +4,6 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include "codec_random.h"
@@ -159,105 +158,96 @@ static void test_decode_of_encode_is_the_message(void **state)
     }
 }
 
-/* One that can be encoded and holds all fields; index says which is then spoiled. */
-static void spoil(dnstap_message *m, dnstap_policy *policy, int index)
-{
-    const dnstap_bytes huge = dnstap_bytes_of(pool, (size_t)1 << 31);
-    switch (index) {
-    case 0:
-        m->type = 0;
-        break;
-    case 1:
-        m->type = (uint32_t)INT32_MAX + 1;
-        break;
-    case 2:
-        m->socket_family = UINT32_MAX;
-        break;
-    case 3:
-        m->socket_protocol = (uint32_t)INT32_MAX + 1;
-        break;
-    case 4:
-        m->http_protocol = (uint32_t)INT32_MAX + 1;
-        break;
-    case 5:
-        m->query_port = 65536;
-        break;
-    case 6:
-        m->response_port = UINT32_MAX;
-        break;
-    case 7:
-        m->query_time_nsec = 1000000000;
-        break;
-    case 8:
-        m->response_time_nsec = UINT32_MAX;
-        break;
-    case 9:
-        m->query_time_nsec = 3200000000u;
-        break;
-    case 10:
-        m->query_address = huge;
-        break;
-    case 11:
-        m->response_address = huge;
-        break;
-    case 12:
-        m->query_message = huge;
-        break;
-    case 13:
-        m->response_message = huge;
-        break;
-    case 14:
-        m->query_zone = huge;
-        break;
-    case 15:
-        m->extra = huge;
-        break;
-    case 16:
-        m->identity = huge;
-        break;
-    case 17:
-        m->version = huge;
-        break;
-    case 18:
-        policy->action = UINT32_MAX;
-        break;
-    case 19:
-        policy->match = UINT32_MAX;
-        break;
-    case 20:
-        policy->type = huge;
-        break;
-    case 21:
-        policy->rule = huge;
-        break;
-    default:
-        policy->value = huge;
-        break;
+/* What no message may hold: a number, or bytes without end, at a place in message or policy. */
+typedef struct spoiler {
+    bool in_policy;
+    size_t at;
+    uint32_t number; /* 0: bytes of 2^31 */
+} spoiler;
+
+#define BAD_NUMBER(field, number)                      \
+    {                                                  \
+        false, offsetof(dnstap_message, field), number \
     }
+#define BAD_BYTES(field)                          \
+    {                                             \
+        false, offsetof(dnstap_message, field), 0 \
+    }
+#define BAD_POLICY(field, number)                    \
+    {                                                \
+        true, offsetof(dnstap_policy, field), number \
+    }
+static const spoiler spoilers[] = {BAD_NUMBER(type, 1u << 31),
+                                   BAD_NUMBER(socket_family, UINT32_MAX),
+                                   BAD_NUMBER(socket_protocol, 1u << 31),
+                                   BAD_NUMBER(http_protocol, 1u << 31),
+                                   BAD_NUMBER(query_port, 65536),
+                                   BAD_NUMBER(response_port, UINT32_MAX),
+                                   BAD_NUMBER(query_time_nsec, 1000000000),
+                                   BAD_NUMBER(query_time_nsec, 3200000000u),
+                                   BAD_NUMBER(response_time_nsec, 1000000000),
+                                   BAD_NUMBER(response_time_nsec, UINT32_MAX),
+                                   BAD_BYTES(query_address),
+                                   BAD_BYTES(response_address),
+                                   BAD_BYTES(query_message),
+                                   BAD_BYTES(response_message),
+                                   BAD_BYTES(query_zone),
+                                   BAD_BYTES(extra),
+                                   BAD_BYTES(identity),
+                                   BAD_BYTES(version),
+                                   BAD_POLICY(action, UINT32_MAX),
+                                   BAD_POLICY(match, 1u << 31),
+                                   BAD_POLICY(type, 0),
+                                   BAD_POLICY(rule, 0),
+                                   BAD_POLICY(value, 0)};
+
+static void spoil(dnstap_message *m, dnstap_policy *policy, const spoiler *s)
+{
+    const dnstap_bytes endless = dnstap_bytes_of(pool, (size_t)1 << 31);
+    char *at = (s->in_policy ? (char *)policy : (char *)m) + s->at;
+    if (s->number)
+        memcpy(at, &s->number, sizeof s->number);
+    else
+        memcpy(at, &endless, sizeof endless);
+}
+
+static void assert_both_return(const dnstap_message *m, int expected)
+{
+    dnstap__plan plan;
+    long size = dnstap_encode(m, NULL, 0);
+    part p;
+    make_part(&p, dnstap_bytes_of("ns1", 3), dnstap_bytes_of(NULL, 0), true);
+    assert_int_equal(size < 0 ? size : DNSTAP_OK, expected);
+    assert_int_equal(dnstap__plan_message(&p.fixed, m, &plan), expected);
 }
 
 static void test_both_encoders_refuse_the_same_messages(void **state)
 {
     dnstap_message m;
     dnstap_policy policy;
-    dnstap__plan plan;
-    part p;
-    int index;
+    size_t i;
     (void)state;
-    make_part(&p, dnstap_bytes_of("ns1", 3), dnstap_bytes_of(NULL, 0), true);
-    for (index = 0; index < 2 * 23; index++) {
+    for (i = 0; i < 2 * sizeof spoilers / sizeof *spoilers; i++) {
         memset(&policy, 0, sizeof policy);
         dnstap_message_start(&m, DNSTAP_MSG_AUTH_QUERY);
         m.query_port = m.response_port = 65535;
         m.query_time_nsec = m.response_time_nsec = 999999999;
         m.http_protocol = m.socket_family = m.socket_protocol = INT32_MAX;
-        if (index % 2 || index / 2 >= 18) m.policy = &policy;
-        assert_true(dnstap_encode(&m, NULL, 0) > 0);
-        assert_int_equal(dnstap__plan_message(&p.fixed, &m, &plan), DNSTAP_OK);
-        spoil(&m, &policy, index / 2);
-        assert_int_equal(dnstap_encode(&m, NULL, 0), DNSTAP_BAD_MESSAGE);
-        assert_int_equal(dnstap__plan_message(&p.fixed, &m, &plan), DNSTAP_BAD_MESSAGE);
+        if (i % 2 || spoilers[i / 2].in_policy) m.policy = &policy; /* fast, and slow */
+        assert_both_return(&m, DNSTAP_OK);
+        spoil(&m, &policy, &spoilers[i / 2]);
+        assert_both_return(&m, DNSTAP_BAD_MESSAGE);
     }
+}
+
+static void test_type_is_required_though_it_may_be_zero(void **state)
+{
+    dnstap_message m;
+    (void)state;
+    dnstap_message_start(&m, 0);
+    assert_both_return(&m, DNSTAP_BAD_MESSAGE);
+    m.present = 1u << 1;
+    assert_both_return(&m, DNSTAP_OK);
 }
 
 static void test_encode_into_too_little_room_says_so_and_keeps_to_it(void **state)
@@ -351,28 +341,28 @@ static void fill_all_fields(dnstap_message *m, dnstap_policy *policy)
 
 static void test_protoc_reads_every_field_by_its_name(void **state)
 {
-    char path[] = "/tmp/dnstap-codec-XXXXXX", command[256], text[4096];
+    static const char *const command =
+        "protoc --decode=dnstap.Dnstap -Iproto proto/dnstap.proto <build/all-fields.payload";
+    char text[4096];
     dnstap_message m;
     dnstap_policy policy;
-    FILE *protoc;
-    long size;
-    int fd;
+    FILE *file;
+    size_t size;
     (void)state;
     if (system("command -v protoc >/dev/null") != 0) {
         print_message("protoc is missing (Debian package protobuf-compiler)\n");
         skip();
     }
     fill_all_fields(&m, &policy);
-    size = dnstap_encode(&m, by_us, sizeof by_us);
-    fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, by_us, (size_t)size) == size && close(fd) == 0);
-    snprintf(command, sizeof command,
-             "protoc --decode=dnstap.Dnstap -Iproto proto/dnstap.proto <%s", path);
-    protoc = popen(command, "r");
-    assert_non_null(protoc);
-    text[fread(text, 1, sizeof text - 1, protoc)] = 0;
-    assert_int_equal(pclose(protoc), 0);
-    unlink(path);
+    size = (size_t)dnstap_encode(&m, by_us, sizeof by_us);
+    file = fopen("build/all-fields.payload", "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(by_us, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+    file = popen(command, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    assert_int_equal(pclose(file), 0);
     assert_string_equal(text, all_fields);
 }
 
@@ -386,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_addresses_of_every_size_equal_protobuf_c),
         cmocka_unit_test(test_decode_of_encode_is_the_message),
         cmocka_unit_test(test_both_encoders_refuse_the_same_messages),
+        cmocka_unit_test(test_type_is_required_though_it_may_be_zero),
         cmocka_unit_test(test_encode_into_too_little_room_says_so_and_keeps_to_it),
         cmocka_unit_test(test_prefix_into_too_little_room_says_so),
         cmocka_unit_test(test_protoc_reads_every_field_by_its_name),
