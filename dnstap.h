@@ -177,6 +177,19 @@ struct sockaddr;
 struct timespec;
 struct pollfd;
 
+/* What the API itself depends on; >>platform has the rest. */
+#if defined(__unix__) || defined(__APPLE__)
+#define DNSTAP__POSIX 1
+#else
+#define DNSTAP__POSIX 0
+#endif
+#if DNSTAP__POSIX && !defined(DNSTAP_NO_MALLOC) && !defined(DNSTAP_NO_SINK) && \
+    !(defined(DNSTAP_NO_SOCKETS) && defined(DNSTAP_NO_FILES))
+#define DNSTAP__HAS_SINK 1
+#else
+#define DNSTAP__HAS_SINK 0
+#endif
+
 #ifndef DNSTAP_API
 #ifdef DNSTAP_STATIC
 #if defined(__GNUC__)
@@ -327,6 +340,7 @@ typedef struct dnstap_message {
 /* Clears m and sets its type; faster than `= {0}` with gcc. */
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type);
 
+#if DNSTAP__POSIX
 /* Set address, port, family and protocol from an AF_INET or AF_INET6 address, which must live as
  * long as m. An IPv4-mapped address becomes INET with 4 bytes. DNSTAP_BAD_MESSAGE, and m as it
  * was: another family, or not that of the other address. */
@@ -334,6 +348,7 @@ DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr
                                         uint32_t protocol);
 DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct sockaddr *address,
                                            uint32_t protocol);
+#endif
 
 /* Set seconds and nanoseconds, as present even where they are 0. */
 DNSTAP_API void dnstap_set_query_time(dnstap_message *m, const struct timespec *time);
@@ -572,7 +587,9 @@ DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
  * DNSTAP_POLLFDS), and the timeout for poll in ms. Call it right before each poll, and
  * dnstap_service after. */
 enum { DNSTAP_POLLFDS = 4 };
+#if DNSTAP__POSIX
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms);
+#endif
 DNSTAP_API int dnstap_service(dnstap_tap *tap);
 
 #define DNSTAP_STATES(X)                                                      \
@@ -619,6 +636,7 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
+#if DNSTAP__HAS_SINK
 typedef enum dnstap_sink_kind {
     DNSTAP_SINK_OPENED,  /* a connection was accepted, or the file opened */
     DNSTAP_SINK_MESSAGE, /* a frame; message is NULL when it can't be decoded: result says why */
@@ -670,6 +688,7 @@ DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
 DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received);
 DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status);
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
+#endif
 
 #ifdef __cplusplus
 }
@@ -685,11 +704,6 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 
 /* What the machine offers, decided once as 0 or 1; the rest of the file asks DNSTAP__HAS_X only.
  * Without POSIX (a bare machine) the transport, the clock and the wake-up are the user's. */
-#if defined(__unix__) || defined(__APPLE__)
-#define DNSTAP__POSIX 1
-#else
-#define DNSTAP__POSIX 0
-#endif
 #if DNSTAP__POSIX && !defined(DNSTAP_NO_SOCKETS)
 #define DNSTAP__HAS_SOCKETS 1
 #else
@@ -715,11 +729,6 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #define DNSTAP__HAS_LOOKUP 1
 #else
 #define DNSTAP__HAS_LOOKUP 0
-#endif
-#if DNSTAP__POSIX && DNSTAP__HAS_MALLOC && !defined(DNSTAP_NO_SINK)
-#define DNSTAP__HAS_SINK 1
-#else
-#define DNSTAP__HAS_SINK 0
 #endif
 
 #include <errno.h>
@@ -4899,8 +4908,7 @@ static void dnstap__unlink_own(const dnstap_sink *sink) { (void)sink; }
 static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
 #endif
 
-/* -- files -- */
-
+#if DNSTAP__HAS_FILES
 static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 {
     dnstap__connection *c = &sink->connections[0];
@@ -4967,6 +4975,20 @@ static void dnstap__service_file(dnstap_sink *sink)
         dnstap__hand_out(sink, &received);
     }
 }
+
+#else
+static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no files", sink->endpoint);
+}
+static void dnstap__service_file(dnstap_sink *sink) { (void)sink; }
+
+DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+{
+    (void)sink, (void)received;
+    return DNSTAP_UNSUPPORTED;
+}
+#endif
 
 /* -- open, service, close -- */
 
