@@ -1,6 +1,6 @@
-/* feed PATH FILE [COUNT]: connects to a unix socket, sends FILE, or its first COUNT bytes, and
- * prints what is answered in hex, then ` closed`, or ` open` when the other side has not closed
- * after three seconds. Build: cc -o feed feed.c */
+/* feed PATH FILE [COUNT]: connects to a unix socket, sends FILE, or its first COUNT bytes, says
+ * `sent` on standard error, and prints what is answered in hex, then ` closed`, or ` open` when
+ * the other side has not closed after three seconds. Build: cc -o feed feed.c */
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
 #include <signal.h>
@@ -72,6 +72,7 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     send_file(fd, file, argc > 3 ? atol(argv[3]) : 1L << 30);
+    fputs("sent\n", stderr);
     printf(" %s\n", print_answer(fd));
     fclose(file);
     close(fd);
