@@ -52,7 +52,7 @@ static bool read_name(reader *r, question *q)
             at = follow(r, at, ++pointers);
             continue;
         }
-        if (label >= r->size - at || q->size + 1 + label + (label > 0) > DNS_NAME_MAX) return false;
+        if (label >= r->size - at || q->size + 1 + label > DNS_NAME_MAX) return false;
         memcpy(q->name + q->size, r->data + at, 1 + label);
         q->size += 1 + label;
         at += 1 + label;

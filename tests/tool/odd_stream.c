@@ -78,6 +78,19 @@ static void put_names(void)
     }
 }
 
+/* Around the longest name, which has 255 bytes. */
+static void put_long_names(void)
+{
+    uint8_t dns[300], name[260];
+    for (uint8_t last = 55; last < 64; last++) {
+        memset(name, 'a', sizeof name);
+        name[0] = name[64] = name[128] = 63;
+        name[192] = last;
+        name[193 + last] = 0;
+        put_query(dns, make_query(dns, name, 194u + last, 1, 1));
+    }
+}
+
 /* Addresses of all sizes and patterns of zeros, times, protocols, message types. */
 static void put_addresses(void)
 {
@@ -139,6 +152,7 @@ int main(int argc, char **argv)
     if (!strcmp(kind, "types")) put_numbers(false);
     if (!strcmp(kind, "classes")) put_numbers(true);
     if (!strcmp(kind, "names")) put_names();
+    if (!strcmp(kind, "names")) put_long_names();
     if (!strcmp(kind, "addresses")) put_addresses();
     if (!strcmp(kind, "messages")) put_messages();
     dnstap_frame_writer_stop(&w);
