@@ -2921,10 +2921,11 @@ static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path
  * load after it see the mark; or else after one armed round of the flush time, by when stores are
  * visible. Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings. */
 enum { DNSTAP__ALIGN = 64, DNSTAP__ADDRESSES = 8, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
-enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000, DNSTAP__REPORT_MS = 10000 };
+enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000, DNSTAP__REPORT_MS = 10000, DNSTAP__LONGEST_MS = 1000 };
 
-/* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
-enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
+/* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. FULL:
+ * the transport has enough; its producers see AWAKE. */
+enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG, DNSTAP__FULL };
 
 #if DNSTAP__HAS_LOOKUP
 /* A name's look-up, in a thread of its own; whoever is done last frees it. */
@@ -2967,7 +2968,7 @@ struct dnstap_tap {
     uint64_t now, since, retry_at, flush_at, report_at;
     unsigned backoff, outage; /* ms; failures since the last connection */
     uint32_t random;
-    size_t current, done, connection_sent, mark, tokens_seen, reported;
+    size_t current, done, mark, tokens_seen, reported;
     int wake_read, wake_write, watched;
     short watched_events;
     size_t owner; /* process; 0: nobody started or serviced it yet */
@@ -3247,14 +3248,14 @@ static const char *dnstap__where(const dnstap_tap *tap)
     return tap->options.endpoint ? tap->options.endpoint : "transport";
 }
 
-/* How long the next attempt waits: not at all after a connection that worked (sent something, or
- * stood for a second), else 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't
- * come all at once. */
+/* How long the next attempt waits: not at all after a connection that worked (stood for a second: a
+ * sink that takes a message and dies, again and again, must not keep the tap and the log busy), else
+ * 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't come all at once. */
 static uint64_t dnstap__back_off(dnstap_tap *tap)
 {
     unsigned wait = tap->backoff;
 
-    if (tap->state == DNSTAP_STARTED && (tap->connection_sent || tap->now - tap->since >= 1000)) {
+    if (tap->state == DNSTAP_STARTED && tap->now - tap->since >= DNSTAP__LONGEST_MS) {
         tap->backoff = DNSTAP__BACKOFF_MIN;
         return 0;
     }
@@ -3526,6 +3527,14 @@ static int dnstap__in_securing(dnstap_tap *tap)
     return dnstap__enter(tap, DNSTAP_GREETING);
 }
 
+/* Hands bytes to the transport. One that takes nothing has enough. */
+static long dnstap__send(dnstap_tap *tap, const void *data, size_t size)
+{
+    long n = tap->transport.send(tap->transport.self, data, size, &tap->events);
+
+    return n ? n : DNSTAP_AGAIN;
+}
+
 /* Sends the control frame that is due. 1: it is out, or none was due. */
 static int dnstap__send_control(dnstap_tap *tap)
 {
@@ -3533,7 +3542,7 @@ static int dnstap__send_control(dnstap_tap *tap)
     long n;
 
     while ((due = dnstap_frame_writer_next(&tap->writer)).size) {
-        n = tap->transport.send(tap->transport.self, due.data, due.size, &tap->events);
+        n = dnstap__send(tap, due.data, due.size);
         if (n == DNSTAP_AGAIN) return 0;
         if (n < 0) return (int)n;
         dnstap_frame_writer_sent(&tap->writer, (size_t)n);
@@ -3574,7 +3583,6 @@ static int dnstap__begin(dnstap_tap *tap)
         dnstap__say(tap, DNSTAP_LOG_INFO, text);
     }
     tap->outage = 0;
-    tap->connection_sent = 0;
     tap->rest = DNSTAP__AWAKE;
     dnstap__lock(tap);
     tap->shown.send_buffer = dnstap__send_buffer(tap);
@@ -3632,16 +3640,20 @@ static int dnstap__arm(dnstap_tap *tap, int rest)
     return dnstap__ready(tap);
 }
 
-/* Whether the rings are to be looked at now. An armed round that ends with nothing new becomes the
- * long sleep, without being disarmed. */
+/* Somebody waits for the service: close, flush or reopen. */
+static bool dnstap__asked(const dnstap_tap *tap)
+{
+    return DNSTAP_LOAD(&tap->closing) || DNSTAP_LOAD(&tap->hurry) || DNSTAP_LOAD(&tap->reopening);
+}
+
+/* Whether the rings are to be looked at now. An armed round that ends with nothing new goes on as
+ * the long sleep of a system without a barrier, which is capped, without being disarmed. */
 static bool dnstap__due(dnstap_tap *tap)
 {
     if (tap->rest == DNSTAP__AWAKE || DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE) return true;
-    if (DNSTAP_LOAD(&tap->closing) || DNSTAP_LOAD(&tap->hurry) || DNSTAP_LOAD(&tap->reopening))
-        return true;
-    if (dnstap__ready(tap)) return true;
+    if (dnstap__asked(tap) || dnstap__ready(tap)) return true;
     if (tap->now < tap->flush_at) return false;
-    if (tap->rest == DNSTAP__ROUND) tap->rest = DNSTAP__LONG;
+    if (tap->rest == DNSTAP__ROUND) tap->flush_at = tap->now + DNSTAP__LONGEST_MS;
     return tap->rest == DNSTAP__NAP;
 }
 
@@ -3653,7 +3665,6 @@ static void dnstap__disarm(dnstap_tap *tap)
 
 static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
 {
-    tap->connection_sent += frames;
     dnstap__lock(tap);
     tap->shown.sent += frames;
     tap->shown.bytes += bytes;
@@ -3672,7 +3683,7 @@ static long dnstap__send_span(dnstap_tap *tap, dnstap__ring *r)
     published = DNSTAP_LOAD_ACQUIRE(&r->published);
     span = dnstap__ring_span(r, &at, published, &data);
     if (!span) return 0;
-    n = tap->transport.send(tap->transport.self, data + tap->done, span - tap->done, &tap->events);
+    n = dnstap__send(tap, data + tap->done, span - tap->done);
     if (n < 0) return n;
     before = tap->done + (size_t)n;
     tap->done = dnstap__ring_release(r, at, data, before, &frames);
@@ -3698,6 +3709,12 @@ static long dnstap__pump(dnstap_tap *tap)
     return 0;
 }
 
+/* A file can end at any frame's edge: producers that never pause must not put it off. */
+static bool dnstap__may_reopen(const dnstap_tap *tap)
+{
+    return DNSTAP_LOAD(&tap->reopening) && !DNSTAP_LOAD(&tap->closing) && !tap->done;
+}
+
 static int dnstap__in_started(dnstap_tap *tap)
 {
     uint64_t sent = tap->shown.sent;
@@ -3708,9 +3725,10 @@ static int dnstap__in_started(dnstap_tap *tap)
     if (!dnstap__due(tap)) return 0;
     dnstap__disarm(tap);
     result = dnstap__pump(tap);
+    if (result == DNSTAP_AGAIN) tap->rest = DNSTAP__FULL;
     if (result == DNSTAP_AGAIN) return 0;
     if (result < 0) return dnstap__break_transport(tap, (int)result);
-    if (result > 0) return 0; /* the caller's other work has its turn */
+    if (result > 0 && !dnstap__may_reopen(tap)) return 0; /* the caller's other work has its turn */
     DNSTAP_STORE(&tap->hurry, 0);
     if (DNSTAP_LOAD(&tap->closing) || DNSTAP_EXCHANGE(&tap->reopening, 0)) {
         dnstap_frame_writer_stop(&tap->writer);
@@ -3852,27 +3870,34 @@ static bool dnstap__over(const dnstap_tap *tap)
 /* When STARTED has something to do next. */
 static uint64_t dnstap__next_flush(const dnstap_tap *tap)
 {
-    if (tap->events & DNSTAP_POLLOUT) return tap->now + DNSTAP__REPORT_MS;
-    if (tap->rest == DNSTAP__AWAKE || dnstap__ready(tap)) return tap->now;
-    if (tap->rest != DNSTAP__LONG) return tap->flush_at;
-    return DNSTAP__HAS_MEMBARRIER || !DNSTAP__HAS_THREADS ? UINT64_MAX : tap->now + 1000;
+    if (tap->rest == DNSTAP__FULL) return tap->now + DNSTAP__REPORT_MS;
+    if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
+    return tap->rest == DNSTAP__LONG ? UINT64_MAX : tap->flush_at;
+}
+
+/* Nothing tells when the transport is ready: it has no descriptor, or did not say what it waits for.
+ * Then it is asked every few milliseconds. */
+static bool dnstap__blind(const dnstap_tap *tap)
+{
+    if (tap->target.scheme == DNSTAP__FILE || tap->state == DNSTAP_BROKEN) return false;
+    if (dnstap__connection_fd(tap) < 0) return true;
+    if (tap->state != DNSTAP_STARTED) return !tap->events;
+    return tap->rest == DNSTAP__FULL && !(tap->events & DNSTAP_POLLOUT);
 }
 
 /* poll's timeout for the service's next turn. */
 static int dnstap__timeout(const dnstap_tap *tap)
 {
-    uint64_t at = dnstap__deadline(tap), flush;
-    bool blind = dnstap__connection_fd(tap) < 0 && tap->target.scheme != DNSTAP__FILE;
+    uint64_t at = dnstap__deadline(tap), look;
+    bool idle = tap->state == DNSTAP_STARTED && tap->rest != DNSTAP__FULL;
 
     if (tap->state == DNSTAP_IDLE || !tap->owner) return 0;
     if (tap->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->closing) ? -1 : 0;
     if (tap->state == DNSTAP_BROKEN) at = tap->retry_at;
     if (tap->state == DNSTAP_STARTED) at = dnstap__next_flush(tap);
-    if (blind && tap->state != DNSTAP_BROKEN) { /* nothing tells when it is ready */
-        flush = tap->now + (tap->state == DNSTAP_STARTED ? 100u : 5u);
-        if (at > flush) at = flush;
-    }
-    if (DNSTAP_LOAD(&tap->closing) && at > tap->close_at) at = tap->close_at;
+    look = tap->now + (idle ? 100u : 5u);
+    if (at > look && dnstap__blind(tap)) at = look;
+    if (DNSTAP_LOAD_ACQUIRE(&tap->closing) && at > tap->close_at) at = tap->close_at;
     if (at == UINT64_MAX) return -1;
     return at <= tap->now ? 0 : (int)(at - tap->now);
 }
@@ -4092,17 +4117,18 @@ static bool dnstap__flushed(const dnstap_tap *tap)
 
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 {
-    uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0), now;
     uint32_t i;
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     for (i = 0; i < tap->ring_count; i++)
         DNSTAP_STORE(&tap->rings[i].flush_to, DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published));
     while (!dnstap__flushed(tap)) {
-        if (dnstap__now(tap) >= end) return DNSTAP_TIMEOUT;
+        now = dnstap__now(tap);
+        if (now >= end) return DNSTAP_TIMEOUT;
         if (!DNSTAP_EXCHANGE(&tap->hurry, 1) && tap->running) dnstap__nudge(tap);
         if (tap->running) dnstap__pause();
-        else dnstap__wait_and_turn(tap, (int)(end - dnstap__now(tap)));
+        else dnstap__wait_and_turn(tap, (int)(end - now));
     }
     return DNSTAP_OK;
 }
@@ -4572,11 +4598,12 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 
 DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
 {
-    uint64_t now = dnstap__now(tap);
+    uint64_t now;
 
     dnstap__lock(tap);
     *status = tap->shown;
     dnstap__unlock(tap);
+    now = dnstap__now(tap); /* after what it is compared with */
     dnstap__count(tap, status);
     status->state_ms = now - status->state_ms;
     status->error_ms = status->error.code ? now - status->error_ms : 0;
