@@ -32,6 +32,10 @@ test-long: ## the same with the full counts of repetition
 	@$(MAKE) --no-print-directory all
 	@TEST_LONG=1 tests/run build
 
+bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
+	@tests/setup build bench
+	@tests/bench/run build
+
 lint: ## check the layout, the lengths of functions, and what else STYLE asks for
 	@tests/setup lint
 	@tests/lint
@@ -84,5 +88,5 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnsta
 
 units: $(unit)
 
-.PHONY: all demo test test-long lint proto install clean help units
+.PHONY: all demo test test-long bench lint proto install clean help units
 .DELETE_ON_ERROR:
