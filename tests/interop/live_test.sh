@@ -1,7 +1,7 @@
 #!/bin/bash
 # Real partners, live, on loopback: our tap into fstrm_capture and golang-dnstap's tool; Unbound,
-# BIND, Knot, dnsdist, fstrm_replay and golang-dnstap into our tool; files into dnstap-read, kdig and
-# fstrm_dump. Everything is waited for, with a deadline. A partner that is not installed is skipped.
+# BIND, Knot, dnsdist, fstrm_replay and golang-dnstap into our tool; files into dnstap-read, kdig
+# and fstrm_dump. Everything is waited for, with a deadline; a partner that is missing is skipped.
 # usage: tests/interop/live_test.sh [BUILD [PART-OF-A-TEST'S-NAME]]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
