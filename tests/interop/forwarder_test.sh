@@ -50,6 +50,7 @@ forwarder=$dir/forwarder
 start() { # NAME OPTION...: a forwarder; its process is $pid, its first port $port
     log=$dir/$1.err
     shift
+    : >"$log" # an earlier one's words are not this one's
     $wrap "$forwarder" "$@" 2>"$log" </dev/null &
     pid=$!
     pids="$pids $pid"
