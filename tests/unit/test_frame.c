@@ -378,11 +378,12 @@ static int writer_hear(dnstap_frame_writer *w, const stream *s, size_t split)
 static void stream_from_phase(stream *s, const char *text)
 {
     char phase[100];
-    size_t size = strcspn(text, "|");
+    size_t size;
 
     text += strspn(text, " ");
+    size = strcspn(text, "|");
     memcpy(phase, text, size);
-    phase[strcspn(text, "|")] = '\0';
+    phase[size] = '\0';
     stream_from_text(s, phase);
 }
 
