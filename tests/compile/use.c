@@ -74,10 +74,7 @@ static long peer_recv(void *self, void *data, size_t size, short *wants)
     return (long)n;
 }
 
-static void peer_close(void *self)
-{
-    (void)self;
-}
+static void peer_close(void *self) { (void)self; }
 
 static dnstap_tap *open_tap(dnstap_transport *transport)
 {

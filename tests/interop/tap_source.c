@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define IDENTITY "tap_source"
-#define VERSION  "1"
+#define VERSION "1"
 enum { DEADLINE_MS = 20000, TYPES = 14, QUEUE = 10000 };
 
 /* A query for nNUMBER.example.test, A; a response is the same with QR set and no answer. */
