@@ -535,7 +535,8 @@ typedef struct dnstap_options {
     size_t anchor_count;
     size_t ca_memory;         /* bytes for decoded CAs and certificates; default 128 KiB */
     size_t tls_input;         /* record buffer for what is received; default 4,096, at least 837 */
-    size_t tls_output;        /* for what is sent; default 16,469 (full records), at least 597 */
+    size_t tls_output;        /* for what is sent; default 16,469 (full records), at least 597;
+                                 SIZE_MAX: shared with tls_input */
     /* hooks; user is theirs; called from service and its thread only, but for wake */
     void *user;
     void (*log)(void *user, int level, const char *text); /* DNSTAP_LOG_…; default: nowhere */
@@ -724,7 +725,11 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #else
 #define DNSTAP__HAS_MALLOC 0
 #endif
+#ifndef DNSTAP_NO_TLS
+#define DNSTAP__HAS_TLS 1
+#else
 #define DNSTAP__HAS_TLS 0
+#endif
 #if DNSTAP__HAS_SOCKETS && DNSTAP__HAS_THREADS && DNSTAP__HAS_MALLOC
 #define DNSTAP__HAS_LOOKUP 1
 #else
@@ -862,7 +867,16 @@ static void dnstap__text_number(dnstap__text *t, unsigned long v)
     dnstap__text_string(t, digits + n);
 }
 
-/* printf's %s, %d, %u and %lu; cut at size, always terminated. */
+/* A name or a text from outside; of one too long the beginning, so that what follows has room. */
+static void dnstap__text_cut(dnstap__text *t, const char *s)
+{
+    size_t most = strlen(s) > 160 ? 157 : 160, n;
+
+    for (n = 0; n < most && s[n]; n++) dnstap__text_char(t, s[n]);
+    if (s[n]) dnstap__text_string(t, "...");
+}
+
+/* printf's %s (160 characters of it), %d, %u and %lu; cut at size, always terminated. */
 static void dnstap__vformat(char *out, size_t size, const char *format, va_list args)
 {
     dnstap__text t = {NULL, 0, 0};
@@ -875,7 +889,7 @@ static void dnstap__vformat(char *out, size_t size, const char *format, va_list 
             dnstap__text_char(&t, *format);
             continue;
         }
-        if (*++format == 's') dnstap__text_string(&t, va_arg(args, const char *));
+        if (*++format == 's') dnstap__text_cut(&t, va_arg(args, const char *));
         if (*format == 'u') dnstap__text_number(&t, va_arg(args, unsigned));
         if (*format == 'd') {
             v = va_arg(args, int);
@@ -2470,14 +2484,14 @@ static size_t dnstap__ring_release(dnstap__ring *r, size_t at, const uint8_t *da
  * of its last failure. */
 typedef enum dnstap__scheme {
     DNSTAP__UNIX,
-    DNSTAP__TCP,
-    DNSTAP__TLS_SCHEME,
+    DNSTAP__TCP, /* tls:// too */
     DNSTAP__FILE,
     DNSTAP__USER /* options.transport */
 } dnstap__scheme;
 
 typedef struct dnstap__target {
     dnstap__scheme scheme;
+    bool secure;      /* TLS over the scheme's transport */
     const char *path; /* inside the endpoint's text */
     char host[254];   /* RFC 1035 §2.3.4: names have at most 253 characters */
     uint16_t port;
@@ -2507,7 +2521,11 @@ static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const cha
     if (*text == '[') {
         host++;
         end = strchr(host, ']');
-        colon = end && end[1] == ':' ? end + 1 : NULL;
+        if (!end)
+            return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                                "%s: no ] behind the address; write it as in tcp://[::1]:6000",
+                                endpoint);
+        colon = end[1] == ':' ? end + 1 : NULL;
     } else {
         end = colon = strrchr(text, ':');
         if (colon && strchr(text, ':') != colon)
@@ -2549,19 +2567,18 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
     if (!endpoint || !*endpoint)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "no endpoint; set options.endpoint, as in unix:///tmp/dnstap.sock");
-    if ((rest = dnstap__behind(endpoint, "tcp://")) != NULL) {
+    if ((rest = dnstap__behind(endpoint, "tls://")) != NULL) e->secure = true;
+    else rest = dnstap__behind(endpoint, "tcp://");
+    if (rest) {
         e->scheme = DNSTAP__TCP;
-        return dnstap__parse_host(e, endpoint, rest, any_port, error);
-    }
-    if ((rest = dnstap__behind(endpoint, "tls://")) != NULL) {
-        e->scheme = DNSTAP__TLS_SCHEME;
         return dnstap__parse_host(e, endpoint, rest, any_port, error);
     }
     if ((rest = dnstap__behind(endpoint, "file://")) != NULL) e->scheme = DNSTAP__FILE;
     else if ((rest = dnstap__behind(endpoint, "unix://")) == NULL) rest = endpoint;
-    if (rest == endpoint && strstr(endpoint, "://"))
+    if (rest == endpoint && *endpoint != '/')
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: unknown scheme; use unix://, tcp://, tls:// or file://", endpoint);
+                            "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
+                            "that begins with /", endpoint);
     if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
     e->path = rest;
     return DNSTAP_OK;
@@ -2897,6 +2914,1863 @@ static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path
 }
 #endif
 
+/* ---- >>tls -------------------------------------------------------------------------------- */
+
+#if DNSTAP__HAS_TLS
+/* TLS 1.2 by BearSSL, as a transport over any other. A `config` is what files and options give,
+ * decoded once for all connections; a `dnstap__tls` is one connection. Nothing waits, nothing
+ * allocates: the contexts, the record buffers and the decoded certificates are carved from the
+ * tap's block.
+ *
+ *    frames ──► send: one record is sealed ──► lower.send until its ciphertext is out ──► count
+ *    replies ◄── recv: records are opened ◄── lower.recv
+ *
+ * Always: no byte of the user's goes out before the peer is verified; what the peer sends is never
+ * trusted to be well formed; every failure leaves a text in `error`. BearSSL 0.6 has traps, which
+ * are named where they are stepped around. */
+#include <bearssl.h>
+#if DNSTAP__POSIX && defined(__has_include)
+#if __has_include(<sys/random.h>)
+#include <sys/random.h>
+#define DNSTAP__HAS_RANDOM 1
+#endif
+#endif
+#ifndef DNSTAP__HAS_RANDOM
+#define DNSTAP__HAS_RANDOM 0
+#endif
+
+/* As tls_output: input and output share one buffer, of tls_input bytes. */
+#define DNSTAP__TLS_SHARED ((size_t)-1)
+
+enum {
+    DNSTAP__TLS_INPUT = 4096,            /* a tap receives ACCEPT and FINISH, hardly more */
+    DNSTAP__TLS_INPUT_MIN = 512 + 325,   /* the smallest fragment, and BearSSL's overheads */
+    DNSTAP__TLS_OUTPUT_MIN = 512 + 85,
+    DNSTAP__TLS_OVERHEAD_OUT = 85,
+    DNSTAP__TLS_ANCHORS = 128 * 1024,    /* Debian's CA bundle takes 71 KB */
+    DNSTAP__TLS_LEAF = 4096,             /* the peer's own certificate, for addresses and texts */
+    DNSTAP__TLS_CHAIN = 8,               /* certificates we can show */
+    DNSTAP__TLS_STEP = 512,              /* bytes of a handshake taken in one step */
+    DNSTAP__TLS_DRAIN = 256 * 1024       /* bytes read after a refusal, so that it arrives */
+};
+
+/* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
+enum {
+    DNSTAP__TLS_EOF = 1001,       /* the connection ended without close_notify */
+    DNSTAP__TLS_NO_MATCH,         /* the key is not the certificate's */
+    DNSTAP__TLS_ENCRYPTED,        /* the key needs a passphrase */
+    DNSTAP__TLS_NOTHING,          /* no object of the kind in the file */
+    DNSTAP__TLS_MALFORMED,        /* not PEM, or not what it says it is */
+    DNSTAP__TLS_LEAF_TOO_LARGE,   /* no room to look for an address in the certificate */
+    DNSTAP__TLS_LOWER             /* the transport below failed */
+};
+
+/* What users meet, and what to do. The rest is a peer that breaks the protocol. */
+#define DNSTAP__TLS_ERRORS(X)                                                                     \
+    X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                  \
+    X(BR_ERR_BAD_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                          \
+    X(BR_ERR_BAD_LENGTH, "peer sent what is no TLS record; is that a TLS port?")                  \
+    X(BR_ERR_TOO_LARGE, "peer sent a record larger than options.tls_input; set it to 16709")      \
+    X(BR_ERR_BAD_MAC, "a record was damaged on its way")                                          \
+    X(BR_ERR_NO_RANDOM, "no entropy; set options.entropy")                                        \
+    X(BR_ERR_NO_CLIENT_AUTH, "client showed no certificate; give it one of options.ca_file's")    \
+    X(BR_ERR_BAD_SIGNATURE, "peer does not have the key of its certificate")                      \
+    X(BR_ERR_INVALID_ALGORITHM, "no signature or curve in common; use SHA-2 and P-256")           \
+    X(BR_ERR_WRONG_KEY_USAGE, "the certificate's key usage forbids to sign; issue another")       \
+    X(BR_ERR_X509_EMPTY_CHAIN, "peer showed no certificate")                                      \
+    X(BR_ERR_X509_UNSUPPORTED, "a certificate needs what BearSSL lacks (RSA-PSS, Ed25519, SHA-1);" \
+      " use RSA or P-256 with SHA-256")                                                           \
+    X(BR_ERR_X509_LIMIT_EXCEEDED, "a key or signature is larger than RSA-4096; use a smaller one") \
+    X(BR_ERR_X509_WRONG_KEY_TYPE, "signature and issuer's key are of different kinds")            \
+    X(BR_ERR_X509_BAD_SIGNATURE, "a certificate's signature is wrong")                            \
+    X(BR_ERR_X509_TIME_UNKNOWN, "no clock to check certificates by; set options.unix_time")       \
+    X(BR_ERR_X509_DN_MISMATCH, "the chain is out of order; send the leaf first, then its issuers") \
+    X(BR_ERR_X509_CRITICAL_EXTENSION, "a certificate has a critical extension that BearSSL does"  \
+      " not know; issue it without, or not critical")                                             \
+    X(BR_ERR_X509_NOT_CA, "a certificate in the chain is not a CA's, or too far from it")         \
+    X(BR_ERR_X509_FORBIDDEN_KEY_USAGE, "a certificate's key usage forbids its use in the chain")  \
+    X(BR_ERR_X509_WEAK_PUBLIC_KEY, "an RSA key is smaller than 2048 bits; use a larger one")      \
+    X(BR_ERR_RECV_FATAL_ALERT + 40, "peer found no version, suite or certificate in common;" \
+      " it needs TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and may require a certificate") \
+    X(BR_ERR_RECV_FATAL_ALERT + 42, "peer refuses our certificate")                               \
+    X(BR_ERR_RECV_FATAL_ALERT + 43, "peer does not support our certificate's kind")               \
+    X(BR_ERR_RECV_FATAL_ALERT + 44, "peer says our certificate is revoked")                       \
+    X(BR_ERR_RECV_FATAL_ALERT + 45, "peer says our certificate is expired; check its clock too")  \
+    X(BR_ERR_RECV_FATAL_ALERT + 46, "peer refuses our certificate")                               \
+    X(BR_ERR_RECV_FATAL_ALERT + 48, "peer does not know our certificate's CA; tell it, or send"   \
+      " the whole chain")                                                                         \
+    X(BR_ERR_RECV_FATAL_ALERT + 51, "peer finds a signature of ours wrong")                       \
+    X(BR_ERR_RECV_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                    \
+    X(BR_ERR_RECV_FATAL_ALERT + 112, "peer does not know that name; set options.server_name")     \
+    X(BR_ERR_RECV_FATAL_ALERT + 116, "peer requires a certificate; set options.cert_file")        \
+    X(BR_ERR_SEND_FATAL_ALERT + 40, "peer has none of our cipher suites; it needs ECDHE with"     \
+      " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                       \
+    X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                    \
+    X(DNSTAP__TLS_EOF, "peer closed the connection without TLS's close_notify")                   \
+    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")
+
+static const char *dnstap__tls_text_of(int code)
+{
+#define DNSTAP__X(value, text) \
+    if (code == (value)) return text;
+    DNSTAP__TLS_ERRORS(DNSTAP__X)
+#undef DNSTAP__X
+    if (code >= BR_ERR_SEND_FATAL_ALERT && code < DNSTAP__TLS_EOF) return "peer broke the protocol";
+    if (code >= BR_ERR_RECV_FATAL_ALERT) return "peer refuses the connection";
+    if (code > BR_ERR_X509_OK) return "a certificate is malformed; issue another";
+    return "peer broke the protocol; is that a TLS port?";
+}
+
+/* -- certificates: as far as BearSSL does not look into them -- */
+
+/* DER: elements of tag, length and bytes, in [at, end). */
+typedef struct dnstap__der {
+    const uint8_t *at, *end;
+} dnstap__der;
+
+/* Takes the next element. False at the end, and for what is malformed. */
+static bool dnstap__der_next(dnstap__der *r, unsigned *tag, dnstap__der *inner)
+{
+    size_t room = (size_t)(r->end - r->at), head = 2, lengths, size;
+
+    if (room < 2) return false;
+    *tag = r->at[0];
+    size = r->at[1];
+    if (size >= 0x80) {
+        lengths = size & 0x7f;
+        if (lengths < 1 || lengths > 3 || room < 2 + lengths) return false;
+        for (size = 0; head < 2 + lengths; head++) size = size << 8 | r->at[head];
+    }
+    if (size > room - head) return false;
+    inner->at = r->at + head;
+    inner->end = inner->at + size;
+    r->at = inner->end;
+    return true;
+}
+
+/* Takes the next element if it has this tag. */
+static bool dnstap__der_open(dnstap__der *r, unsigned tag, dnstap__der *inner)
+{
+    dnstap__der look = *r;
+    unsigned found = 0;
+
+    if (!dnstap__der_next(&look, &found, inner) || found != tag) return false;
+    *r = look;
+    return true;
+}
+
+static bool dnstap__der_is(const dnstap__der *r, const char *bytes, size_t size)
+{
+    return (size_t)(r->end - r->at) == size && memcmp(r->at, bytes, size) == 0;
+}
+
+/* Copies what can be shown, cut at size, and always terminated. */
+static void dnstap__der_print(const dnstap__der *r, char *out, size_t size)
+{
+    const uint8_t *p = r->at;
+    size_t n = 0;
+
+    for (; p < r->end && n + 1 < size; p++) out[n++] = (char)(*p < 32 || *p > 126 ? '?' : *p);
+    out[n] = '\0';
+}
+
+typedef struct dnstap__x509 {
+    dnstap__der validity, subject, names; /* names: of subjectAltName, empty without */
+    const uint8_t *subject_at;            /* the subject with its tag and length */
+    const uint8_t *end;                   /* of the certificate */
+} dnstap__x509;
+
+/* RFC 5280, 4.1.2.9: a sequence of {OID, critical, OCTET STRING}; 2.5.29.17 has the names. */
+static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
+{
+    dnstap__der list, one, oid, critical, value;
+
+    if (!dnstap__der_open(&part, 0x30, &list)) return;
+    while (dnstap__der_open(&list, 0x30, &one)) {
+        if (!dnstap__der_open(&one, 0x06, &oid)) return;
+        (void)dnstap__der_open(&one, 0x01, &critical);
+        if (!dnstap__der_open(&one, 0x04, &value)) return;
+        if (!dnstap__der_is(&oid, "\x55\x1d\x11", 3)) continue;
+        if (!dnstap__der_open(&value, 0x30, &x->names)) x->names.end = x->names.at;
+        return;
+    }
+}
+
+static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
+{
+    dnstap__der r, certificate, tbs, skip;
+    unsigned tag;
+
+    memset(x, 0, sizeof *x);
+    r.at = der;
+    r.end = der + size;
+    if (!dnstap__der_open(&r, 0x30, &certificate)) return false;
+    x->end = certificate.end;
+    if (!dnstap__der_open(&certificate, 0x30, &tbs)) return false;
+    (void)dnstap__der_open(&tbs, 0xa0, &skip);             /* version */
+    if (!dnstap__der_open(&tbs, 0x02, &skip)) return false; /* serial number */
+    if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* algorithm */
+    if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* issuer */
+    if (!dnstap__der_open(&tbs, 0x30, &x->validity)) return false;
+    x->subject_at = tbs.at;
+    if (!dnstap__der_open(&tbs, 0x30, &x->subject)) return false;
+    while (dnstap__der_next(&tbs, &tag, &skip))
+        if (tag == 0xa3) dnstap__x509_extensions(x, skip);
+    return true;
+}
+
+/* Whether an iPAddress among the names is this one, of 4 or 16 bytes. */
+static bool dnstap__x509_has_address(const dnstap__x509 *x, const uint8_t *address, size_t size)
+{
+    dnstap__der names = x->names, one;
+    unsigned tag;
+
+    while (dnstap__der_next(&names, &tag, &one))
+        if (tag == 0x87 && (size_t)(one.end - one.at) == size &&
+            memcmp(one.at, address, size) == 0)
+            return true;
+    return false;
+}
+
+/* The common name: in the subject's sets of {OID, string}, the value of 2.5.4.3. */
+static void dnstap__x509_common_name(const dnstap__x509 *x, char *out, size_t size)
+{
+    dnstap__der sets = x->subject, set, pair, oid, value;
+    unsigned tag;
+
+    while (dnstap__der_open(&sets, 0x31, &set))
+        while (dnstap__der_open(&set, 0x30, &pair))
+            if (dnstap__der_open(&pair, 0x06, &oid) && dnstap__der_is(&oid, "\x55\x04\x03", 3) &&
+                dnstap__der_next(&pair, &tag, &value))
+                dnstap__der_print(&value, out, size);
+}
+
+static void dnstap__x509_print_address(const dnstap__der *r, char *out, size_t size)
+{
+    static const char hex[] = "0123456789abcdef";
+    dnstap__text t = {NULL, 0, 0};
+    size_t n = (size_t)(r->end - r->at), i;
+
+    t.out = out;
+    t.size = size;
+    for (i = 0; i < n; i++) {
+        if (i && (n == 4 || i % 2 == 0)) dnstap__text_char(&t, n == 4 ? '.' : ':');
+        if (n == 4) {
+            dnstap__text_number(&t, r->at[i]);
+        } else {
+            dnstap__text_char(&t, hex[r->at[i] >> 4]);
+            dnstap__text_char(&t, hex[r->at[i] & 15]);
+        }
+    }
+    out[t.used] = '\0';
+}
+
+/* Who the certificate is for, for texts: its first name or address, else its common name. */
+static void dnstap__x509_who(const uint8_t *der, size_t size, char *out, size_t room)
+{
+    dnstap__der names, one;
+    dnstap__x509 x;
+    unsigned tag;
+
+    out[0] = '\0';
+    if (!dnstap__x509_open(&x, der, size)) return;
+    for (names = x.names; dnstap__der_next(&names, &tag, &one);) {
+        if (tag == 0x82) dnstap__der_print(&one, out, room);
+        if (tag == 0x87) dnstap__x509_print_address(&one, out, room);
+        if (tag == 0x82 || tag == 0x87) return;
+    }
+    dnstap__x509_common_name(&x, out, room);
+}
+
+/* Times as text of 14 digits, YYYYMMDDhhmmss, which compare as times do. */
+enum { DNSTAP__STAMP = 15 };
+
+static void dnstap__x509_time(dnstap__der *validity, char out[DNSTAP__STAMP])
+{
+    dnstap__der time;
+    unsigned tag = 0;
+    size_t skip;
+
+    memset(out, 0, DNSTAP__STAMP);
+    if (!dnstap__der_next(validity, &tag, &time)) return;
+    skip = tag == 0x17 ? 2 : 0; /* UTCTime has two digits of the year: 50 and more are 19xx */
+    if ((size_t)(time.end - time.at) + skip < DNSTAP__STAMP) return;
+    if (skip) memcpy(out, *time.at < '5' ? "20" : "19", 2);
+    memcpy(out + skip, time.at, DNSTAP__STAMP - 1 - skip);
+}
+
+static void dnstap__digits(char *out, unsigned v, int n)
+{
+    while (n--) {
+        out[n] = (char)('0' + v % 10);
+        v /= 10;
+    }
+}
+
+/* Seconds since 1970 to the calendar: years from March, so that the leap day is a year's last. */
+static void dnstap__unix_stamp(uint64_t now, char out[DNSTAP__STAMP])
+{
+    uint64_t days = now / 86400 + 719468; /* since 0000-03-01 */
+    unsigned second = (unsigned)(now % 86400), era = (unsigned)(days / 146097);
+    unsigned day = (unsigned)(days % 146097);
+    unsigned year = (day - day / 1460 + day / 36524 - day / 146096) / 365, month;
+
+    day -= 365 * year + year / 4 - year / 100;
+    month = (5 * day + 2) / 153;
+    day -= (153 * month + 2) / 5;
+    year += era * 400 + (month >= 10 ? 1 : 0);
+    month = month < 10 ? month + 3 : month - 9;
+    dnstap__digits(out, year, 4);
+    dnstap__digits(out + 4, month, 2);
+    dnstap__digits(out + 6, day + 1, 2);
+    dnstap__digits(out + 8, second / 3600, 2);
+    dnstap__digits(out + 10, second / 60 % 60, 2);
+    dnstap__digits(out + 12, second % 60, 2);
+    out[14] = '\0';
+}
+
+/* 2026-11-23 from a stamp. */
+static void dnstap__stamp_day(const char *stamp, char out[11])
+{
+    memcpy(out, "0000-00-00", 11);
+    if (!stamp[0]) return;
+    memcpy(out, stamp, 4);
+    memcpy(out + 5, stamp + 4, 2);
+    memcpy(out + 8, stamp + 6, 2);
+}
+
+/* -- config: what options and files give, decoded -- */
+
+/* A file as it was when it was read. */
+typedef struct dnstap__tls_stamp {
+    uint64_t inode, size, seconds, nanoseconds;
+} dnstap__tls_stamp;
+
+/* What was decoded, in one piece of memory: bytes from below, anchors from above. */
+typedef struct dnstap__tls_store {
+    dnstap__arena arena;
+    const br_x509_trust_anchor *anchors;
+    size_t anchor_count, unusable;
+    br_x509_certificate chain[DNSTAP__TLS_CHAIN];
+    size_t chain_count;
+    int key_type; /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none */
+    union {
+        br_rsa_private_key rsa;
+        br_ec_private_key ec;
+    } key;
+    dnstap__tls_stamp stamps[3]; /* of ca_file, cert_file, key_file */
+} dnstap__tls_store;
+
+typedef struct dnstap__tls_config {
+    const dnstap_options *options; /* they and what they point to outlive the config */
+    const char *endpoint;          /* for texts */
+    bool server;
+    const char *ca_file;           /* options.ca_file, or the system's */
+    char name[256];                /* to be verified; empty: an address, or nothing */
+    uint8_t address[16];           /* to be verified, network order */
+    size_t address_size;           /* 4, 16; 0: none */
+    size_t memory_size;            /* of each store */
+    uint8_t *memory[2];            /* the second for loading anew; NULL when nothing is a file */
+    int current;
+    dnstap__tls_store store[2];
+    char note[256];                /* to be logged after load and reload; empty: nothing */
+} dnstap__tls_config;
+
+typedef enum dnstap__tls_kind {
+    DNSTAP__TLS_CA,
+    DNSTAP__TLS_CERT,
+    DNSTAP__TLS_KEY
+} dnstap__tls_kind;
+
+/* Reads one source, file or block, object by object. Each object's DER is gathered at the arena's
+ * end, and what is kept of it takes its place. */
+typedef struct dnstap__tls_loader {
+    dnstap__tls_store *store;
+    dnstap__tls_kind kind;
+    const char *source; /* for texts */
+    dnstap_error *error;
+    size_t mark;        /* where the object begins */
+    size_t taken;       /* objects used */
+    bool started, pem, inside, wanted;
+    br_pem_decoder_context decoder;
+} dnstap__tls_loader;
+
+static const char *dnstap__tls_noun(dnstap__tls_kind kind)
+{
+    return kind == DNSTAP__TLS_KEY ? "private key" : "certificate";
+}
+
+static int dnstap__tls_malformed(dnstap__tls_loader *l)
+{
+    return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
+                        "%s: %s is malformed or cut off%s", l->source, dnstap__tls_noun(l->kind),
+                        l->kind == DNSTAP__TLS_KEY ? ", or encrypted; remove the passphrase" : "");
+}
+
+static const uint8_t *dnstap__tls_keep(dnstap__tls_store *s, const void *data, size_t size)
+{
+    uint8_t *copy = (uint8_t *)dnstap__take(&s->arena, size, 1);
+
+    if (copy) memmove(copy, data, size);
+    return copy;
+}
+
+/* BearSSL's structs point to what they do not change without const. */
+static unsigned char *dnstap__tls_keep_bytes(dnstap__tls_store *s, const void *data, size_t size)
+{
+    return (unsigned char *)(uintptr_t)dnstap__tls_keep(s, data, size);
+}
+
+/* Reads a certificate's key. Once an error is there, a further push would write beyond the
+ * context (BearSSL 0.6), so it gets one push only. */
+static const br_x509_pkey *dnstap__tls_decode(br_x509_decoder_context *d, const uint8_t *der,
+                                              size_t size)
+{
+    br_x509_decoder_init(d, NULL, NULL);
+    br_x509_decoder_push(d, der, size);
+    return br_x509_decoder_get_pkey(d);
+}
+
+static void dnstap__tls_keep_pkey(dnstap__tls_store *s, br_x509_pkey *to, const br_x509_pkey *from)
+{
+    *to = *from;
+    if (from->key_type == BR_KEYTYPE_RSA) {
+        to->key.rsa.n = dnstap__tls_keep_bytes(s, from->key.rsa.n, from->key.rsa.nlen);
+        to->key.rsa.e = dnstap__tls_keep_bytes(s, from->key.rsa.e, from->key.rsa.elen);
+    } else {
+        to->key.ec.q = dnstap__tls_keep_bytes(s, from->key.ec.q, from->key.ec.qlen);
+    }
+}
+
+/* A CA's certificate becomes an anchor; one that is no CA's is trusted for itself. One that can't
+ * be used among many is skipped. A TRUSTED CERTIFICATE has more bytes behind its end. */
+static void dnstap__tls_take_anchor(dnstap__tls_loader *l, const uint8_t *der, size_t size)
+{
+    dnstap__tls_store *s = l->store;
+    const br_x509_pkey *key = NULL;
+    br_x509_trust_anchor anchor, *slot;
+    br_x509_decoder_context decoder;
+    dnstap__x509 x;
+
+    if (dnstap__x509_open(&x, der, size))
+        key = dnstap__tls_decode(&decoder, der, (size_t)(x.end - der));
+    s->arena.used = l->mark;
+    if (!key) {
+        s->unusable++;
+        return;
+    }
+    memset(&anchor, 0, sizeof anchor);
+    anchor.flags = br_x509_decoder_isCA(&decoder) ? BR_X509_TA_CA : 0;
+    anchor.dn.len = (size_t)(x.subject.end - x.subject_at);
+    anchor.dn.data = dnstap__tls_keep_bytes(s, x.subject_at, anchor.dn.len);
+    dnstap__tls_keep_pkey(s, &anchor.pkey, key);
+    if (s->arena.overflow || s->arena.size - s->arena.used < sizeof anchor) {
+        s->arena.overflow = true;
+        return;
+    }
+    s->arena.size -= sizeof anchor;
+    slot = (br_x509_trust_anchor *)(void *)(s->arena.base + s->arena.size);
+    *slot = anchor;
+    s->anchors = slot;
+    s->anchor_count++;
+    l->taken++;
+}
+
+static int dnstap__tls_take_certificate(dnstap__tls_loader *l, uint8_t *der, size_t size)
+{
+    dnstap__tls_store *s = l->store;
+
+    if (s->chain_count == DNSTAP__TLS_CHAIN)
+        return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
+                            "%s: more than %d certificates; leave out what is not in the chain",
+                            l->source, DNSTAP__TLS_CHAIN);
+    s->chain[s->chain_count].data = der;
+    s->chain[s->chain_count++].data_len = size;
+    l->taken++;
+    return DNSTAP_OK;
+}
+
+/* BearSSL 0.6 writes up to 24 bytes beyond its context for RSA keys above 4096 bits. */
+typedef struct dnstap__tls_key_decoder {
+    br_skey_decoder_context context;
+    uint8_t spill[32];
+} dnstap__tls_key_decoder;
+
+static void dnstap__tls_wipe(void *data, size_t size)
+{
+    volatile uint8_t *p = (volatile uint8_t *)data;
+
+    while (size--) *p++ = 0;
+}
+
+static void dnstap__tls_keep_key(dnstap__tls_store *s, const br_skey_decoder_context *d)
+{
+    const br_rsa_private_key *rsa = br_skey_decoder_get_rsa(d);
+    const br_ec_private_key *ec = br_skey_decoder_get_ec(d);
+
+    if (rsa) {
+        s->key.rsa = *rsa;
+        s->key.rsa.p = dnstap__tls_keep_bytes(s, rsa->p, rsa->plen);
+        s->key.rsa.q = dnstap__tls_keep_bytes(s, rsa->q, rsa->qlen);
+        s->key.rsa.dp = dnstap__tls_keep_bytes(s, rsa->dp, rsa->dplen);
+        s->key.rsa.dq = dnstap__tls_keep_bytes(s, rsa->dq, rsa->dqlen);
+        s->key.rsa.iq = dnstap__tls_keep_bytes(s, rsa->iq, rsa->iqlen);
+        s->key_type = BR_KEYTYPE_RSA;
+    }
+    if (ec && ec->xlen <= 66) {
+        s->key.ec = *ec;
+        s->key.ec.x = dnstap__tls_keep_bytes(s, ec->x, ec->xlen);
+        s->key_type = BR_KEYTYPE_EC;
+    }
+}
+
+static int dnstap__tls_take_key(dnstap__tls_loader *l, uint8_t *der, size_t size)
+{
+    dnstap__tls_key_decoder d;
+    dnstap__tls_store *s = l->store;
+
+    br_skey_decoder_init(&d.context);
+    br_skey_decoder_push(&d.context, der, size);
+    dnstap__tls_wipe(der, size);
+    s->arena.used = l->mark;
+    dnstap__tls_keep_key(s, &d.context);
+    dnstap__tls_wipe(&d, sizeof d);
+    if (!s->key_type)
+        return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
+                            "%s: private key can't be used; RSA up to 4096 bits and the curves "
+                            "P-256, P-384 and P-521 can", l->source);
+    l->taken++;
+    return DNSTAP_OK;
+}
+
+/* An object is complete: its DER is what was gathered since mark. */
+static int dnstap__tls_take(dnstap__tls_loader *l)
+{
+    dnstap__arena *a = &l->store->arena;
+    uint8_t *der = a->base + l->mark;
+    size_t size = a->used - l->mark;
+
+    if (a->overflow) return DNSTAP_OK; /* told once, at the source's end */
+    if (l->kind == DNSTAP__TLS_CERT) return dnstap__tls_take_certificate(l, der, size);
+    if (l->kind == DNSTAP__TLS_KEY && l->taken) { /* the first key counts */
+        dnstap__tls_wipe(der, size);
+        a->used = l->mark;
+        return DNSTAP_OK;
+    }
+    if (l->kind == DNSTAP__TLS_KEY) return dnstap__tls_take_key(l, der, size);
+    dnstap__tls_take_anchor(l, der, size);
+    return DNSTAP_OK;
+}
+
+static void dnstap__tls_gather(void *loader, const void *data, size_t size)
+{
+    (void)dnstap__tls_keep(((dnstap__tls_loader *)loader)->store, data, size);
+}
+
+/* Whether a PEM object's name is `name`; lines that end in CR LF leave the dashes on it. */
+static bool dnstap__tls_named(const char *object, const char *name)
+{
+    size_t n = strlen(name);
+
+    return strncmp(object, name, n) == 0 && (object[n] == '\0' || object[n] == '-');
+}
+
+static bool dnstap__tls_wants(dnstap__tls_kind kind, const char *object)
+{
+    if (kind == DNSTAP__TLS_KEY)
+        return dnstap__tls_named(object, "PRIVATE KEY") ||
+               dnstap__tls_named(object, "RSA PRIVATE KEY") ||
+               dnstap__tls_named(object, "EC PRIVATE KEY");
+    return dnstap__tls_named(object, "CERTIFICATE") ||
+           dnstap__tls_named(object, "X509 CERTIFICATE") ||
+           (kind == DNSTAP__TLS_CA && dnstap__tls_named(object, "TRUSTED CERTIFICATE"));
+}
+
+static int dnstap__tls_begin_object(dnstap__tls_loader *l)
+{
+    const char *name = br_pem_decoder_name(&l->decoder);
+
+    if (l->kind == DNSTAP__TLS_KEY && dnstap__tls_named(name, "ENCRYPTED PRIVATE KEY"))
+        return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_ENCRYPTED,
+                            "%s: private key is encrypted; remove the passphrase, for example with "
+                            "openssl pkey", l->source);
+    l->inside = true;
+    l->mark = l->store->arena.used;
+    l->wanted = dnstap__tls_wants(l->kind, name);
+    br_pem_decoder_setdest(&l->decoder, l->wanted ? dnstap__tls_gather : NULL, l);
+    return DNSTAP_OK;
+}
+
+/* A bad object ends the source, but for CAs: there may be good ones. */
+static int dnstap__tls_bad_object(dnstap__tls_loader *l)
+{
+    l->inside = false;
+    if (!l->wanted) return DNSTAP_OK;
+    l->store->arena.used = l->mark;
+    if (l->kind != DNSTAP__TLS_CA) return dnstap__tls_malformed(l);
+    l->store->unusable++;
+    return DNSTAP_OK;
+}
+
+static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t size)
+{
+    int result = DNSTAP_OK;
+    size_t n;
+
+    while (size && result == DNSTAP_OK) {
+        n = br_pem_decoder_push(&l->decoder, data, size);
+        data += n;
+        size -= n;
+        switch (br_pem_decoder_event(&l->decoder)) {
+        case BR_PEM_BEGIN_OBJ: result = dnstap__tls_begin_object(l); break;
+        case BR_PEM_END_OBJ:
+            l->inside = false;
+            if (l->wanted) result = dnstap__tls_take(l);
+            break;
+        case BR_PEM_ERROR: result = dnstap__tls_bad_object(l); break;
+        default: break;
+        }
+    }
+    return result;
+}
+
+/* The next bytes of the source; DER begins with a SEQUENCE, PEM never with its '0'. */
+static int dnstap__tls_feed(dnstap__tls_loader *l, const void *data, size_t size)
+{
+    if (!l->started && size) {
+        l->started = true;
+        l->pem = *(const uint8_t *)data != 0x30;
+        l->mark = l->store->arena.used;
+        br_pem_decoder_init(&l->decoder);
+    }
+    if (l->pem) return dnstap__tls_pem(l, (const uint8_t *)data, size);
+    dnstap__tls_gather(l, data, size);
+    return DNSTAP_OK;
+}
+
+static int dnstap__tls_feed_end(dnstap__tls_loader *l)
+{
+    int result = DNSTAP_OK;
+
+    if (l->pem) result = dnstap__tls_pem(l, (const uint8_t *)"\n", 1);
+    else if (l->started) result = dnstap__tls_take(l);
+    if (result == DNSTAP_OK && l->inside) result = dnstap__tls_bad_object(l);
+    if (result != DNSTAP_OK) return result;
+    if (l->store->arena.overflow)
+        return dnstap__fail(l->error, DNSTAP_NO_MEMORY, 0,
+                            "%s: does not fit in options.ca_memory; raise it", l->source);
+    if (l->taken) return DNSTAP_OK;
+    return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING, "%s: no %s in it that can be used",
+                        l->source, dnstap__tls_noun(l->kind));
+}
+
+#if DNSTAP__HAS_FILES
+#if defined(__APPLE__)
+#define DNSTAP__MTIME st_mtimespec
+#else
+#define DNSTAP__MTIME st_mtim
+#endif
+
+static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const struct stat *s)
+{
+    stamp->inode = (uint64_t)s->st_ino;
+    stamp->size = (uint64_t)s->st_size;
+    stamp->seconds = (uint64_t)s->DNSTAP__MTIME.tv_sec;
+    stamp->nanoseconds = (uint64_t)s->DNSTAP__MTIME.tv_nsec;
+}
+
+static bool dnstap__tls_file_changed(const char *path, const dnstap__tls_stamp *was)
+{
+    dnstap__tls_stamp is;
+    struct stat s;
+
+    if (stat(path, &s) != 0) return true;
+    dnstap__tls_stamp_of(&is, &s);
+    return is.inode != was->inode || is.size != was->size || is.seconds != was->seconds ||
+           is.nanoseconds != was->nanoseconds;
+}
+
+static int dnstap__tls_no_file(dnstap__tls_loader *l, const char *what)
+{
+    return dnstap__fail(l->error, DNSTAP_SYSTEM, errno, "%s: can't %s it: %s", l->source, what,
+                        strerror(errno));
+}
+
+static int dnstap__tls_read_file(dnstap__tls_loader *l, int fd)
+{
+    uint8_t buffer[512];
+    ssize_t n;
+    int result = DNSTAP_OK;
+
+    while (result == DNSTAP_OK) {
+        n = read(fd, buffer, sizeof buffer);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return dnstap__tls_no_file(l, "read");
+        if (n == 0) break;
+        result = dnstap__tls_feed(l, buffer, (size_t)n);
+    }
+    dnstap__tls_wipe(buffer, sizeof buffer);
+    return result;
+}
+
+static int dnstap__tls_load_file(dnstap__tls_loader *l)
+{
+    struct stat s;
+    int result, fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0) return dnstap__tls_no_file(l, "open");
+    if (fstat(fd, &s) == 0) dnstap__tls_stamp_of(&l->store->stamps[l->kind], &s);
+    result = dnstap__tls_read_file(l, fd);
+    close(fd);
+    return result;
+}
+
+static bool dnstap__tls_readable(const char *path)
+{
+    return path && access(path, R_OK) == 0;
+}
+
+/* Debian and OpenWrt, Fedora, Alpine and the BSDs, openSUSE, older FreeBSD, NetBSD. */
+static const char *dnstap__tls_system_bundle(void)
+{
+    static const char *const places[] = {
+        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem",
+        "/usr/local/share/certs/ca-root-nss.crt", "/etc/openssl/certs/ca-certificates.crt"};
+    const char *named = getenv("SSL_CERT_FILE");
+    size_t i;
+
+    if (named && *named) return named;
+    for (i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (dnstap__tls_readable(places[i])) return places[i];
+    return NULL;
+}
+#else
+static bool dnstap__tls_file_changed(const char *path, const dnstap__tls_stamp *was)
+{
+    (void)path;
+    (void)was;
+    return false;
+}
+
+static int dnstap__tls_load_file(dnstap__tls_loader *l)
+{
+    return dnstap__fail(l->error, DNSTAP_UNSUPPORTED, 0,
+                        "%s: this build reads no files; use options.ca, cert and key", l->source);
+}
+
+static const char *dnstap__tls_system_bundle(void) { return NULL; }
+#endif
+
+/* Loads from the file, or else from the block. */
+static int dnstap__tls_load_one(dnstap__tls_store *s, dnstap__tls_kind kind, const char *file,
+                                const dnstap_bytes *block, dnstap_error *error)
+{
+    static const char *const blocks[] = {"options.ca", "options.cert", "options.key"};
+    dnstap__tls_loader l;
+    int result;
+
+    memset(&l, 0, sizeof l);
+    l.store = s;
+    l.kind = kind;
+    l.source = file ? file : blocks[kind];
+    l.error = error;
+    result = file ? dnstap__tls_load_file(&l) : dnstap__tls_feed(&l, block->data, block->size);
+    if (result == DNSTAP_OK) result = dnstap__tls_feed_end(&l);
+    dnstap__tls_wipe(&l.decoder, sizeof l.decoder);
+    return result;
+}
+
+/* Compares big-endian numbers, which may begin with zeros. */
+static bool dnstap__tls_same(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size)
+{
+    for (; a_size && !*a; a_size--) a++;
+    for (; b_size && !*b; b_size--) b++;
+    return a_size == b_size && memcmp(a, b, a_size) == 0;
+}
+
+/* For RSA-4096 BearSSL's default way to the modulus gives 0 on 64-bit machines; i15 works. */
+static bool dnstap__tls_rsa_matches(const br_rsa_private_key *key, const br_rsa_public_key *pk)
+{
+    uint8_t modulus[512];
+    size_t n;
+
+    if (key->n_bitlen > 8 * sizeof modulus) return false;
+    n = br_rsa_i15_compute_modulus(modulus, key);
+    return n && dnstap__tls_same(modulus, n, pk->n, pk->nlen);
+}
+
+static bool dnstap__tls_ec_matches(const br_ec_private_key *key, const br_ec_public_key *pk)
+{
+    uint8_t point[BR_EC_KBUF_PUB_MAX_SIZE];
+    size_t n;
+
+    if (key->curve != pk->curve) return false;
+    n = br_ec_compute_pub(br_ec_get_default(), NULL, point, key);
+    return n && n == pk->qlen && memcmp(point, pk->q, n) == 0;
+}
+
+/* Nothing in BearSSL checks that a key belongs to its certificate. */
+static int dnstap__tls_check_key(const dnstap__tls_store *s, const char *cert, const char *key,
+                                 dnstap_error *error)
+{
+    br_x509_decoder_context decoder;
+    const br_x509_pkey *pk = dnstap__tls_decode(&decoder, s->chain[0].data, s->chain[0].data_len);
+    bool matches = false;
+
+    if (!pk)
+        return dnstap__fail(error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
+                            "%s: its first certificate can't be used; RSA up to 4096 bits and the "
+                            "curves P-256, P-384 and P-521 can", cert);
+    if (pk->key_type == s->key_type)
+        matches = s->key_type == BR_KEYTYPE_RSA
+                      ? dnstap__tls_rsa_matches(&s->key.rsa, &pk->key.rsa)
+                      : dnstap__tls_ec_matches(&s->key.ec, &pk->key.ec);
+    if (matches) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_TLS, DNSTAP__TLS_NO_MATCH,
+                        "%s: private key is not that of the first certificate in %s", key, cert);
+}
+
+static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s,
+                                     dnstap_error *error)
+{
+    const dnstap_options *o = c->options;
+    int result;
+
+    if (!o->cert_file && !o->cert.data) return DNSTAP_OK;
+    result = dnstap__tls_load_one(s, DNSTAP__TLS_CERT, o->cert_file, &o->cert, error);
+    if (result < 0) return result;
+    result = dnstap__tls_load_one(s, DNSTAP__TLS_KEY, o->key_file, &o->key, error);
+    if (result < 0) return result;
+    return dnstap__tls_check_key(s, o->cert_file ? o->cert_file : "options.cert",
+                                 o->key_file ? o->key_file : "options.key", error);
+}
+
+/* Whether certificates of the peer are verified: a server asks for one only when it has a CA. */
+static bool dnstap__tls_verifies(const dnstap__tls_config *c)
+{
+    const dnstap_options *o = c->options;
+
+    if (o->skipverify) return false;
+    return !c->server || o->ca_file || o->ca.data || o->anchors;
+}
+
+/* A CertificateRequest names all CAs, with 16 bits for their size. */
+static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tls_store *s,
+                                   dnstap_error *error)
+{
+    size_t i, size = 0;
+
+    for (i = 0; i < s->anchor_count; i++) size += s->anchors[i].dn.len + 2;
+    if (!c->server || size <= 60000) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                        "%s: too many CAs to ask clients by; leave those that sign clients",
+                        c->ca_file ? c->ca_file : "options.ca");
+}
+
+static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
+                                    dnstap_error *error)
+{
+    const dnstap_options *o = c->options;
+    int result;
+
+    if (!dnstap__tls_verifies(c)) return DNSTAP_OK;
+    if (o->anchors) {
+        s->anchors = (const br_x509_trust_anchor *)o->anchors;
+        s->anchor_count = o->anchor_count;
+    } else {
+        result = dnstap__tls_load_one(s, DNSTAP__TLS_CA, c->ca_file, &o->ca, error);
+        if (result < 0) return result;
+    }
+    return dnstap__tls_check_names(c, s, error);
+}
+
+/* Loads all into one store. */
+static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error *error)
+{
+    dnstap__tls_store *s = &c->store[which];
+    int result;
+
+    memset(s, 0, sizeof *s);
+    s->arena.base = c->memory[which];
+    s->arena.size = c->memory_size;
+    result = dnstap__tls_load_identity(c, s, error);
+    if (result == DNSTAP_OK) result = dnstap__tls_load_anchors(c, s, error);
+    if (result < 0) return result;
+    c->note[0] = '\0';
+    if (s->unusable)
+        dnstap__format(c->note, sizeof c->note, "%s: %lu certificates in it can't be used, skipped",
+                       c->ca_file ? c->ca_file : "options.ca", (unsigned long)s->unusable);
+    return DNSTAP_OK;
+}
+
+/* Sizes of the record buffers; out 0: shared. A client may send us records of 16 KB. */
+static void dnstap__tls_sizes(const dnstap_options *o, bool server, size_t *in, size_t *out)
+{
+    *in = o->tls_input;
+    if (!*in) *in = server ? (size_t)BR_SSL_BUFSIZE_INPUT : (size_t)DNSTAP__TLS_INPUT;
+    *out = o->tls_output ? o->tls_output : (size_t)BR_SSL_BUFSIZE_OUTPUT;
+    if (*out == DNSTAP__TLS_SHARED) *out = 0;
+}
+
+/* Carves a config, without loading it; NULL while the arena only adds up. */
+static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap_options *o)
+{
+    dnstap__tls_config *c =
+        (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config), sizeof(void *));
+    size_t size = (o->ca_memory ? o->ca_memory : (size_t)DNSTAP__TLS_ANCHORS) & ~(size_t)15;
+    bool files = o->ca_file || o->cert_file || o->key_file || (!o->ca.data && !o->anchors);
+    uint8_t *first = (uint8_t *)dnstap__take(a, size, 16);
+    uint8_t *second = (uint8_t *)(files ? dnstap__take(a, size, 16) : NULL);
+
+    if (!a->base || a->overflow) return NULL;
+    memset(c, 0, sizeof *c);
+    c->memory_size = size;
+    c->memory[0] = first;
+    c->memory[1] = second;
+    return c;
+}
+
+#if DNSTAP__POSIX
+/* The bytes of a numeric address, without its zone; 0: a name. */
+static size_t dnstap__tls_numeric(const char *host, uint8_t out[16])
+{
+    char text[64];
+    size_t n = strcspn(host, "%");
+
+    if (n >= sizeof text) return 0;
+    memcpy(text, host, n);
+    text[n] = '\0';
+    if (inet_pton(AF_INET, text, out) == 1) return 4;
+    return inet_pton(AF_INET6, text, out) == 1 ? 16 : 0;
+}
+#else
+/* The bytes of a numeric IPv4 address; 0: a name. */
+static size_t dnstap__tls_numeric(const char *host, uint8_t out[16])
+{
+    unsigned part, i;
+
+    for (i = 0; i < 4; i++) {
+        if (*host < '0' || *host > '9') return 0;
+        for (part = 0; *host >= '0' && *host <= '9' && part < 256; host++)
+            part = part * 10 + (unsigned)(*host - '0');
+        if (part > 255 || *host != (i < 3 ? '.' : '\0')) return 0;
+        out[i] = (uint8_t)part;
+        if (i < 3) host++;
+    }
+    return 4;
+}
+#endif
+
+/* Whom to verify: the name without a trailing dot, or the address. */
+static int dnstap__tls_set_name(dnstap__tls_config *c, const char *host, dnstap_error *error)
+{
+    const char *name = c->options->server_name ? c->options->server_name : host;
+    size_t n = name ? strlen(name) : 0;
+
+    if (n && name[n - 1] == '.') n--;
+    if (c->server) return DNSTAP_OK;
+    if (n >= sizeof c->name || (!n && !c->options->skipverify))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: no name to verify the peer by; set options.server_name",
+                            c->endpoint);
+    if (!n) return DNSTAP_OK;
+    memcpy(c->name, name, n);
+    c->name[n] = '\0';
+    c->address_size = dnstap__tls_numeric(c->name, c->address);
+    if (c->address_size) c->name[0] = '\0';
+    return DNSTAP_OK;
+}
+
+static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *error)
+{
+    const dnstap_options *o = c->options;
+    bool cert = o->cert_file || o->cert.data, key = o->key_file || o->key.data;
+    size_t in, out;
+    const char *text = NULL;
+
+    dnstap__tls_sizes(o, c->server, &in, &out);
+    if (in < DNSTAP__TLS_INPUT_MIN) text = "options.tls_input is below 837";
+    if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = "options.tls_output is below 597";
+    if (cert && !key) text = "a certificate without key; set options.key_file";
+    if (key && !cert) text = "a key without certificate; set options.cert_file";
+    if (c->server && !cert) text = "a server needs a certificate; set options.cert_file";
+    if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
+    if (dnstap__tls_verifies(c) && !c->ca_file && !o->ca.data && !o->anchors)
+        text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
+    if (!text) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->endpoint, text);
+}
+
+/* Checks the options and reads the files. options, host and endpoint must outlive the config. */
+static int dnstap__tls_load(dnstap__tls_config *c, const dnstap_options *o, bool server,
+                            const char *host, const char *endpoint, dnstap_error *error)
+{
+    int result;
+
+    c->options = o;
+    c->server = server;
+    c->endpoint = endpoint;
+    c->ca_file = o->ca_file;
+    if (!server && !o->skipverify && !o->ca_file && !o->ca.data && !o->anchors)
+        c->ca_file = dnstap__tls_system_bundle();
+    result = dnstap__tls_check_options(c, error);
+    if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, host, error);
+    if (result < 0) return result;
+    return dnstap__tls_load_store(c, c->current, error);
+}
+
+static bool dnstap__tls_changed(const dnstap__tls_config *c)
+{
+    const dnstap__tls_stamp *stamps = c->store[c->current].stamps;
+    const dnstap_options *o = c->options;
+
+    if (!c->memory[1]) return false;
+    return (c->ca_file && dnstap__tls_verifies(c) &&
+            dnstap__tls_file_changed(c->ca_file, &stamps[DNSTAP__TLS_CA])) ||
+           (o->cert_file && dnstap__tls_file_changed(o->cert_file, &stamps[DNSTAP__TLS_CERT])) ||
+           (o->key_file && dnstap__tls_file_changed(o->key_file, &stamps[DNSTAP__TLS_KEY]));
+}
+
+/* Reads the files again if one of them changed. What can't be used leaves all as it was, and says
+ * so in note. Call it before a connection, with no handshake of this config under way. */
+static void dnstap__tls_reload(dnstap__tls_config *c)
+{
+    dnstap_error error;
+
+    c->note[0] = '\0';
+    if (!dnstap__tls_changed(c)) return;
+    if (dnstap__tls_load_store(c, 1 - c->current, &error) == DNSTAP_OK)
+        c->current = 1 - c->current;
+    else
+        dnstap__format(c->note, sizeof c->note, "%s; what was loaded before stays in use",
+                       error.text);
+}
+
+/* -- the peer's certificate: two classes for BearSSL's engine -- */
+
+/* First the vtable, as BearSSL's classes have it. */
+typedef struct dnstap__tls_verifier {
+    const br_x509_class *vtable;
+    union {
+        br_x509_minimal_context minimal;
+        br_x509_decoder_context decoder;
+    } as;
+    const dnstap__tls_config *config;
+    const br_x509_pkey *key;   /* the leaf's */
+    unsigned certificates;     /* complete so far */
+    size_t leaf_size;          /* more than fits: it was cut */
+    uint8_t leaf[DNSTAP__TLS_LEAF];
+} dnstap__tls_verifier;
+
+static dnstap__tls_verifier *dnstap__tls_verifier_of(const br_x509_class **class_)
+{
+    return (dnstap__tls_verifier *)(void *)class_;
+}
+
+static bool dnstap__tls_leaf_fits(const dnstap__tls_verifier *v)
+{
+    return v->leaf_size && v->leaf_size <= sizeof v->leaf;
+}
+
+/* The verifying class is x509_minimal, which looks at all but addresses: the leaf is kept for
+ * these, and for texts. */
+static void dnstap__verify_start_chain(const br_x509_class **ctx, const char *name)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    v->certificates = 0;
+    v->leaf_size = 0;
+    v->as.minimal.vtable->start_chain(&v->as.minimal.vtable, name);
+}
+
+static void dnstap__verify_start_cert(const br_x509_class **ctx, uint32_t size)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    v->as.minimal.vtable->start_cert(&v->as.minimal.vtable, size);
+}
+
+static void dnstap__verify_append(const br_x509_class **ctx, const unsigned char *data, size_t size)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    if (!v->certificates) {
+        if (v->leaf_size <= sizeof v->leaf && size <= sizeof v->leaf - v->leaf_size)
+            memcpy(v->leaf + v->leaf_size, data, size);
+        v->leaf_size += size;
+    }
+    v->as.minimal.vtable->append(&v->as.minimal.vtable, data, size);
+}
+
+static void dnstap__verify_end_cert(const br_x509_class **ctx)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    v->certificates++;
+    v->as.minimal.vtable->end_cert(&v->as.minimal.vtable);
+}
+
+static unsigned dnstap__verify_end_chain(const br_x509_class **ctx)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+    unsigned code = v->as.minimal.vtable->end_chain(&v->as.minimal.vtable);
+    dnstap__x509 x;
+
+    if (code || !v->config->address_size) return code;
+    if (!dnstap__tls_leaf_fits(v)) return DNSTAP__TLS_LEAF_TOO_LARGE;
+    if (dnstap__x509_open(&x, v->leaf, v->leaf_size) &&
+        dnstap__x509_has_address(&x, v->config->address, v->config->address_size))
+        return 0;
+    return BR_ERR_X509_BAD_SERVER_NAME;
+}
+
+static const br_x509_pkey *dnstap__verify_get_pkey(const br_x509_class *const *ctx, unsigned *usages)
+{
+    const dnstap__tls_verifier *v = (const dnstap__tls_verifier *)(const void *)ctx;
+
+    return v->as.minimal.vtable->get_pkey(&v->as.minimal.vtable, usages);
+}
+
+static const br_x509_class dnstap__verify_class = {
+    sizeof(dnstap__tls_verifier), dnstap__verify_start_chain, dnstap__verify_start_cert,
+    dnstap__verify_append,        dnstap__verify_end_cert,    dnstap__verify_end_chain,
+    dnstap__verify_get_pkey};
+
+/* The class for skipverify reads the leaf's key, and nothing else. */
+static void dnstap__skip_start_chain(const br_x509_class **ctx, const char *name)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    (void)name;
+    v->certificates = 0;
+    v->key = NULL;
+    br_x509_decoder_init(&v->as.decoder, NULL, NULL);
+}
+
+static void dnstap__skip_start_cert(const br_x509_class **ctx, uint32_t size)
+{
+    (void)ctx;
+    (void)size;
+}
+
+/* A push after an error would write beyond the decoder (BearSSL 0.6): ask before each. */
+static void dnstap__skip_append(const br_x509_class **ctx, const unsigned char *data, size_t size)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+    int code = br_x509_decoder_last_error(&v->as.decoder);
+
+    if (v->certificates || (code && code != BR_ERR_X509_TRUNCATED)) return;
+    br_x509_decoder_push(&v->as.decoder, data, size);
+}
+
+static void dnstap__skip_end_cert(const br_x509_class **ctx)
+{
+    dnstap__tls_verifier_of(ctx)->certificates++;
+}
+
+static unsigned dnstap__skip_end_chain(const br_x509_class **ctx)
+{
+    dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
+
+    if (!v->certificates) return BR_ERR_X509_EMPTY_CHAIN;
+    v->key = br_x509_decoder_get_pkey(&v->as.decoder);
+    return v->key ? 0 : (unsigned)br_x509_decoder_last_error(&v->as.decoder);
+}
+
+static const br_x509_pkey *dnstap__skip_get_pkey(const br_x509_class *const *ctx, unsigned *usages)
+{
+    const dnstap__tls_verifier *v = (const dnstap__tls_verifier *)(const void *)ctx;
+
+    if (usages) *usages = BR_KEYTYPE_KEYX | BR_KEYTYPE_SIGN;
+    return v->key;
+}
+
+static const br_x509_class dnstap__skip_class = {
+    sizeof(dnstap__tls_verifier), dnstap__skip_start_chain, dnstap__skip_start_cert,
+    dnstap__skip_append,          dnstap__skip_end_cert,    dnstap__skip_end_chain,
+    dnstap__skip_get_pkey};
+
+/* -- one connection -- */
+
+typedef enum dnstap__tls_state {
+    DNSTAP__TLS_IDLE,      /* before start, after close */
+    DNSTAP__TLS_HANDSHAKE, /* records go both ways until both sides are satisfied */
+    DNSTAP__TLS_REFUSING,  /* our alert goes out */
+    DNSTAP__TLS_DRAINING,  /* what the peer still sends is read, else it may never see the alert */
+    DNSTAP__TLS_OPEN,      /* data flows */
+    DNSTAP__TLS_CLOSING,   /* our close_notify goes out, the peer's is awaited */
+    DNSTAP__TLS_CLOSED,    /* both were seen */
+    DNSTAP__TLS_CUT,       /* the peer ended without one */
+    DNSTAP__TLS_FAILED
+} dnstap__tls_state;
+
+typedef struct dnstap__tls {
+    const dnstap__tls_config *config;
+    dnstap_transport lower;
+    dnstap__tls_state state;
+    bool partial;          /* a record is partly with the lower transport */
+    uint8_t *input, *output;
+    size_t input_size, output_size;
+    size_t sealed;         /* bytes of the caller's in the record that goes out */
+    size_t step;           /* of REFUSING and DRAINING: bytes of it done */
+    uint8_t alert[7];
+    uint64_t now;          /* the clock at the handshake's begin */
+    dnstap_error error;
+    br_ssl_engine_context *engine; /* of ssl */
+    union {
+        br_ssl_client_context client;
+        br_ssl_server_context server;
+    } ssl;
+    dnstap__tls_verifier verifier;
+} dnstap__tls;
+
+/* Carves a connection and its buffers; NULL while the arena only adds up. */
+static dnstap__tls *dnstap__tls_carve(dnstap__arena *a, const dnstap_options *o, bool server)
+{
+    dnstap__tls *t = (dnstap__tls *)dnstap__take(a, sizeof(dnstap__tls), 16);
+    uint8_t *input, *output;
+    size_t in, out;
+
+    dnstap__tls_sizes(o, server, &in, &out);
+    input = (uint8_t *)dnstap__take(a, in, 16);
+    output = (uint8_t *)(out ? dnstap__take(a, out, 16) : NULL);
+    if (!a->base || a->overflow) return NULL;
+    memset(t, 0, sizeof *t);
+    t->input = input;
+    t->input_size = in;
+    t->output = output;
+    t->output_size = out;
+    return t;
+}
+
+/* Texts tell cause and way out; the tap puts the endpoint before them. All return DNSTAP_TLS. */
+static int dnstap__tls_say(dnstap__tls *t, int code, const char *text)
+{
+    return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s", text);
+}
+
+static int dnstap__tls_say_expired(dnstap__tls *t)
+{
+    char from[DNSTAP__STAMP], to[DNSTAP__STAMP], clock[DNSTAP__STAMP];
+    char from_day[11], to_day[11], clock_day[11];
+    const dnstap__tls_verifier *v = &t->verifier;
+    dnstap__x509 x;
+
+    dnstap__unix_stamp(t->now, clock);
+    dnstap__stamp_day(clock, clock_day);
+    if (dnstap__tls_leaf_fits(v) && dnstap__x509_open(&x, v->leaf, v->leaf_size)) {
+        dnstap__x509_time(&x.validity, from);
+        dnstap__x509_time(&x.validity, to);
+        dnstap__stamp_day(from, from_day);
+        dnstap__stamp_day(to, to_day);
+        if (memcmp(clock, from, 14) < 0 || memcmp(clock, to, 14) > 0)
+            return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
+                                "certificate is valid from %s to %s, and the clock says %s; renew "
+                                "it, or set the clock", from_day, to_day, clock_day);
+    }
+    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
+                        "a CA's certificate in the chain is not valid on %s; renew it, or set the "
+                        "clock", clock_day);
+}
+
+static int dnstap__tls_say_name(dnstap__tls *t)
+{
+    const dnstap__tls_config *c = t->config;
+    const dnstap__tls_verifier *v = &t->verifier;
+    char who[72] = "", address[48];
+    dnstap__der bytes;
+
+    bytes.at = c->address;
+    bytes.end = c->address + c->address_size;
+    dnstap__x509_print_address(&bytes, address, sizeof address);
+    if (dnstap__tls_leaf_fits(v)) dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
+    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_BAD_SERVER_NAME,
+                        "certificate is for \"%s\", not %s\"%s\"; set options.server_name, or fix "
+                        "the certificate", who, c->address_size ? "for the address " : "",
+                        c->address_size ? address : c->name);
+}
+
+static int dnstap__tls_say_unknown_ca(dnstap__tls *t)
+{
+    const dnstap__tls_config *c = t->config;
+    const char *ca = c->ca_file ? c->ca_file : c->options->anchors ? "options.anchors" : "options.ca";
+
+    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
+                        "%scertificate is of no CA in %s; add its CA there, or have the peer send "
+                        "its whole chain", c->server ? "client's " : "", ca);
+}
+
+static int dnstap__tls_say_code(dnstap__tls *t, int code)
+{
+    const char *text = dnstap__tls_text_of(code);
+
+    if (code == BR_ERR_X509_EXPIRED) return dnstap__tls_say_expired(t);
+    if (code == BR_ERR_X509_BAD_SERVER_NAME) return dnstap__tls_say_name(t);
+    if (code == BR_ERR_X509_NOT_TRUSTED) return dnstap__tls_say_unknown_ca(t);
+    if (code >= BR_ERR_RECV_FATAL_ALERT && code < BR_ERR_SEND_FATAL_ALERT)
+        return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s (alert %d)", text,
+                            code - BR_ERR_RECV_FATAL_ALERT);
+    return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s (TLS error %d)", text, code);
+}
+
+static int dnstap__tls_fail(dnstap__tls *t, int code)
+{
+    t->state = DNSTAP__TLS_FAILED;
+    return dnstap__tls_say_code(t, code);
+}
+
+/* The transport below failed: its text becomes ours, its result too. */
+static int dnstap__tls_fail_lower(dnstap__tls *t, int result)
+{
+    const char *text = t->lower.error ? t->lower.error(t->lower.self) : dnstap_strerror(result);
+    bool early = t->state == DNSTAP__TLS_HANDSHAKE;
+
+    t->state = DNSTAP__TLS_FAILED;
+    return dnstap__fail(&t->error, result, DNSTAP__TLS_LOWER, "%s%s", text,
+                        early ? " (in the TLS handshake)" : "");
+}
+
+/* -- setting up -- */
+
+#if DNSTAP__POSIX
+static bool dnstap__urandom(void *out, size_t size)
+{
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    bool all = fd >= 0 && read(fd, out, size) == (ssize_t)size;
+
+    if (fd >= 0) close(fd);
+    return all;
+}
+
+static uint64_t dnstap__unix_time(void *user)
+{
+    time_t now = time(NULL);
+
+    (void)user;
+    return now < 0 ? 0 : (uint64_t)now;
+}
+#else
+static bool dnstap__urandom(void *out, size_t size)
+{
+    (void)out;
+    (void)size;
+    return false;
+}
+
+static uint64_t dnstap__unix_time(void *user)
+{
+    (void)user;
+    return 0;
+}
+#endif
+
+#if DNSTAP__HAS_RANDOM && defined(__linux__)
+/* Early after boot there may be none yet: that is an error of this attempt, not a reason to wait. */
+static bool dnstap__system_entropy(void *user, void *out, size_t size)
+{
+    ssize_t n = getrandom(out, size, GRND_NONBLOCK);
+
+    (void)user;
+    if (n < 0 && errno == ENOSYS) return dnstap__urandom(out, size);
+    return n == (ssize_t)size;
+}
+#elif DNSTAP__HAS_RANDOM
+static bool dnstap__system_entropy(void *user, void *out, size_t size)
+{
+    (void)user;
+    return getentropy(out, size) == 0 || dnstap__urandom(out, size);
+}
+#else
+static bool dnstap__system_entropy(void *user, void *out, size_t size)
+{
+    (void)user;
+    return dnstap__urandom(out, size);
+}
+#endif
+
+/* AES in hardware is several times as fast as ChaCha20, which is several times as fast as AES in
+ * software. */
+static bool dnstap__tls_fast_aes(void)
+{
+    return (br_aes_x86ni_ctr_get_vtable() && br_ghash_pclmul_get()) ||
+           (br_aes_pwr8_ctr_get_vtable() && br_ghash_pwr8_get());
+}
+
+static void dnstap__tls_set_suites(br_ssl_engine_context *e)
+{
+    static const uint16_t suites[] = {
+        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256};
+
+    br_ssl_engine_set_suites(e, suites + (dnstap__tls_fast_aes() ? 2 : 0), 6);
+}
+
+/* The engine derives the fragment length from the smaller buffer and asks the peer to keep to it;
+ * with a small buffer for input it would also send small records. We receive a few bytes only, so
+ * then nothing is asked for, and what goes out is as large as its buffer allows. */
+static void dnstap__tls_set_buffers(dnstap__tls *t, br_ssl_engine_context *e)
+{
+    size_t largest = 16384;
+
+    if (!t->output_size) {
+        br_ssl_engine_set_buffers_bidi(e, t->input, t->input_size, NULL, 0);
+        return;
+    }
+    br_ssl_engine_set_buffers_bidi(e, t->input, t->input_size, t->output, t->output_size);
+    while (largest + DNSTAP__TLS_OVERHEAD_OUT > t->output_size) largest /= 2;
+    if (largest <= e->max_frag_len) return;
+    e->max_frag_len = (uint16_t)largest;
+    e->log_max_frag_len = 14;
+}
+
+/* Measured: the portable ChaCha20, which compilers vectorise, is twice as fast as BearSSL's SSE2. */
+static void dnstap__tls_set_engine(dnstap__tls *t, br_ssl_engine_context *e)
+{
+    br_ssl_engine_set_versions(e, BR_TLS12, BR_TLS12);
+    dnstap__tls_set_suites(e);
+    br_ssl_engine_set_hash(e, br_sha256_ID, &br_sha256_vtable);
+    br_ssl_engine_set_hash(e, br_sha384_ID, &br_sha384_vtable);
+    br_ssl_engine_set_hash(e, br_sha512_ID, &br_sha512_vtable);
+    br_ssl_engine_set_prf_sha256(e, &br_tls12_sha256_prf);
+    br_ssl_engine_set_prf_sha384(e, &br_tls12_sha384_prf);
+    br_ssl_engine_set_default_rsavrfy(e);
+    br_ssl_engine_set_default_ecdsa(e);
+    br_ssl_engine_set_default_aes_gcm(e);
+    br_ssl_engine_set_default_chapol(e);
+    br_ssl_engine_set_chacha20(e, &br_chacha20_ct_run);
+    br_ssl_engine_set_all_flags(e, BR_OPT_NO_RENEGOTIATION);
+    dnstap__tls_set_buffers(t, e);
+}
+
+static void dnstap__tls_set_verifier(dnstap__tls *t)
+{
+    const dnstap__tls_store *s = &t->config->store[t->config->current];
+    dnstap__tls_verifier *v = &t->verifier;
+    br_x509_minimal_context *m = &v->as.minimal;
+
+    v->config = t->config;
+    v->certificates = 0;
+    v->leaf_size = 0;
+    v->vtable = t->config->options->skipverify ? &dnstap__skip_class : &dnstap__verify_class;
+    br_ssl_engine_set_x509(t->engine, &v->vtable);
+    if (t->config->options->skipverify) return;
+    br_x509_minimal_init(m, &br_sha256_vtable, s->anchors, s->anchor_count);
+    br_x509_minimal_set_hash(m, br_sha256_ID, &br_sha256_vtable);
+    br_x509_minimal_set_hash(m, br_sha384_ID, &br_sha384_vtable);
+    br_x509_minimal_set_hash(m, br_sha512_ID, &br_sha512_vtable);
+    br_x509_minimal_set_rsa(m, br_ssl_engine_get_rsavrfy(t->engine));
+    br_x509_minimal_set_ecdsa(m, br_ssl_engine_get_ec(t->engine),
+                              br_ssl_engine_get_ecdsa(t->engine));
+    br_x509_minimal_set_minrsa(m, 2048 / 8);
+    br_x509_minimal_set_time(m, (uint32_t)(t->now / 86400 + 719528), (uint32_t)(t->now % 86400));
+}
+
+static void dnstap__tls_set_client(dnstap__tls *t)
+{
+    const dnstap__tls_store *s = &t->config->store[t->config->current];
+    br_ssl_client_context *client = &t->ssl.client;
+
+    br_ssl_client_zero(client);
+    t->engine = &client->eng;
+    dnstap__tls_set_engine(t, t->engine);
+    br_ssl_client_set_default_rsapub(client);
+    dnstap__tls_set_verifier(t);
+    if (s->key_type == BR_KEYTYPE_RSA)
+        br_ssl_client_set_single_rsa(client, s->chain, s->chain_count, &s->key.rsa,
+                                     br_rsa_pkcs1_sign_get_default());
+    if (s->key_type == BR_KEYTYPE_EC)
+        br_ssl_client_set_single_ec(client, s->chain, s->chain_count, &s->key.ec, BR_KEYTYPE_SIGN,
+                                    0, br_ec_get_default(), br_ecdsa_sign_asn1_get_default());
+}
+
+/* No session cache: a resumed session would skip the client's certificate. */
+static void dnstap__tls_set_server(dnstap__tls *t)
+{
+    const dnstap__tls_store *s = &t->config->store[t->config->current];
+    br_ssl_server_context *server = &t->ssl.server;
+
+    br_ssl_server_zero(server);
+    t->engine = &server->eng;
+    dnstap__tls_set_engine(t, t->engine);
+    br_ssl_engine_add_flags(t->engine, BR_OPT_ENFORCE_SERVER_PREFERENCES);
+    if (s->key_type == BR_KEYTYPE_RSA)
+        br_ssl_server_set_single_rsa(server, s->chain, s->chain_count, &s->key.rsa,
+                                     BR_KEYTYPE_SIGN, br_rsa_private_get_default(),
+                                     br_rsa_pkcs1_sign_get_default());
+    else
+        br_ssl_server_set_single_ec(server, s->chain, s->chain_count, &s->key.ec, BR_KEYTYPE_SIGN,
+                                    0, br_ec_get_default(), br_ecdsa_sign_asn1_get_default());
+    if (!dnstap__tls_verifies(t->config)) return;
+    dnstap__tls_set_verifier(t);
+    br_ssl_server_set_trust_anchor_names_alt(server, s->anchors, s->anchor_count);
+}
+
+/* Sets all up and begins the handshake. Everything is new for each connection. */
+static int dnstap__tls_begin(dnstap__tls *t)
+{
+    const dnstap__tls_config *c = t->config;
+    const dnstap_options *o = c->options;
+    uint8_t seed[32];
+    int ok;
+
+    memset(&t->error, 0, sizeof t->error);
+    t->sealed = 0;
+    t->step = 0;
+    t->partial = false;
+    t->now = (o->unix_time ? o->unix_time : dnstap__unix_time)(o->user);
+    if (!t->now && dnstap__tls_verifies(c)) return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
+    if (!(o->entropy ? o->entropy : dnstap__system_entropy)(o->user, seed, sizeof seed))
+        return dnstap__tls_fail(t, BR_ERR_NO_RANDOM);
+    if (c->server) dnstap__tls_set_server(t);
+    else dnstap__tls_set_client(t);
+    br_ssl_engine_inject_entropy(t->engine, seed, sizeof seed);
+    dnstap__tls_wipe(seed, sizeof seed);
+    ok = c->server ? br_ssl_server_reset(&t->ssl.server)
+                   : br_ssl_client_reset(&t->ssl.client, c->name[0] ? c->name : NULL, 0);
+    if (!ok) return dnstap__tls_fail(t, br_ssl_engine_last_error(t->engine));
+    t->state = DNSTAP__TLS_HANDSHAKE;
+    return DNSTAP_OK;
+}
+
+/* -- moving records -- */
+
+static bool dnstap__tls_can(const dnstap__tls *t, unsigned what)
+{
+    return (br_ssl_engine_current_state(t->engine) & what) != 0;
+}
+
+/* Hands ciphertext to the lower transport until there is none, or it takes no more. */
+static int dnstap__tls_push(dnstap__tls *t, short *wants)
+{
+    unsigned char *data;
+    size_t size;
+    short want = 0;
+    long n;
+
+    while (dnstap__tls_can(t, BR_SSL_SENDREC)) {
+        data = br_ssl_engine_sendrec_buf(t->engine, &size);
+        n = t->lower.send(t->lower.self, data, size, &want);
+        if (n == DNSTAP_AGAIN) *wants = (short)(*wants | want);
+        if (n <= 0) return n ? (int)n : DNSTAP_AGAIN;
+        t->partial = (size_t)n < size;
+        br_ssl_engine_sendrec_ack(t->engine, (size_t)n);
+    }
+    return DNSTAP_OK;
+}
+
+/* Reads at most `most` bytes of the record that comes in. Returns how many, DNSTAP_END or less. */
+static long dnstap__tls_pull(dnstap__tls *t, size_t most, short *wants)
+{
+    unsigned char *data;
+    size_t size;
+    short want = 0;
+    long n;
+
+    data = br_ssl_engine_recvrec_buf(t->engine, &size);
+    n = t->lower.recv(t->lower.self, data, dnstap__min(size, most), &want);
+    if (n == DNSTAP_AGAIN) *wants = (short)(*wants | want);
+    if (n > 0) br_ssl_engine_recvrec_ack(t->engine, (size_t)n);
+    return n;
+}
+
+/* -- refusing: the peer shall know why -- */
+
+/* RFC 5246, 7.2.2. */
+static uint8_t dnstap__tls_alert_for(int code)
+{
+    if (code == BR_ERR_X509_EXPIRED) return BR_ALERT_CERTIFICATE_EXPIRED;
+    if (code == BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_UNKNOWN_CA;
+    if (code > BR_ERR_X509_OK && code <= BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_BAD_CERTIFICATE;
+    if (code == DNSTAP__TLS_LEAF_TOO_LARGE) return BR_ALERT_BAD_CERTIFICATE;
+    return BR_ALERT_HANDSHAKE_FAILURE;
+}
+
+/* BearSSL sends no alert when it refuses a certificate. What we send is in clear before our
+ * ChangeCipherSpec, so then we can: a record of its own, if no other is half out. */
+static int dnstap__tls_refuse(dnstap__tls *t, int code)
+{
+    static const uint8_t alert[] = {21, 3, 3, 0, 2, 2};
+    bool clear = t->engine->out.vtable == &br_sslrec_out_clear_vtable && !t->partial;
+
+    (void)dnstap__tls_say_code(t, code);
+    t->state = clear && code < BR_ERR_RECV_FATAL_ALERT ? DNSTAP__TLS_REFUSING : DNSTAP__TLS_DRAINING;
+    t->step = 0;
+    memcpy(t->alert, alert, sizeof alert);
+    t->alert[6] = dnstap__tls_alert_for(code);
+    return DNSTAP_AGAIN;
+}
+
+/* Each returns DNSTAP_AGAIN, or ends in the failure that was noted by refuse. */
+static int dnstap__tls_drain(dnstap__tls *t, short *wants)
+{
+    short want = 0;
+    long n = 1;
+
+    if (!t->step && t->lower.shut && t->lower.shut(t->lower.self, &want) == DNSTAP_AGAIN) {
+        *wants = (short)(*wants | want);
+        return DNSTAP_AGAIN;
+    }
+    for (t->step++; n > 0 && t->step < DNSTAP__TLS_DRAIN; t->step += n > 0 ? (size_t)n : 0)
+        n = t->lower.recv(t->lower.self, t->input, t->input_size, &want);
+    *wants = (short)(*wants | want);
+    if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+    t->state = DNSTAP__TLS_FAILED;
+    return DNSTAP_TLS;
+}
+
+static int dnstap__tls_send_alert(dnstap__tls *t, short *wants)
+{
+    long n = 0;
+
+    while (t->step < sizeof t->alert) {
+        n = t->lower.send(t->lower.self, t->alert + t->step, sizeof t->alert - t->step, wants);
+        if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+        if (n <= 0) break;
+        t->step += (size_t)n;
+    }
+    t->step = 0;
+    t->state = DNSTAP__TLS_DRAINING;
+    return dnstap__tls_drain(t, wants);
+}
+
+/* -- the transport -- */
+
+/* One step: at most one piece of the peer's bytes, so that a step is at most one signature or key
+ * exchange long. It asks to be called again when more may be there. */
+static int dnstap__tls_handshake(dnstap__tls *t, short *wants)
+{
+    int pushed = dnstap__tls_push(t, wants);
+    long n = 0;
+
+    /* a peer that refuses us closes; its alert may still be there to be read */
+    if (dnstap__tls_can(t, BR_SSL_RECVREC)) {
+        n = dnstap__tls_pull(t, DNSTAP__TLS_STEP, wants);
+        if (n > 0 && pushed == DNSTAP_OK) pushed = dnstap__tls_push(t, wants);
+    }
+    if (dnstap__tls_can(t, BR_SSL_CLOSED)) {
+        if (br_ssl_engine_last_error(t->engine))
+            return dnstap__tls_refuse(t, br_ssl_engine_last_error(t->engine));
+        return dnstap__tls_fail(t, DNSTAP__TLS_EOF);
+    }
+    if (pushed < 0 && pushed != DNSTAP_AGAIN) return dnstap__tls_fail_lower(t, pushed);
+    if (n == DNSTAP_END) {
+        (void)dnstap__tls_fail(t, DNSTAP__TLS_EOF);
+        t->state = DNSTAP__TLS_CUT;
+        return dnstap__tls_say(t, DNSTAP__TLS_EOF, "peer closed the connection in the TLS handshake;"
+                               " its log may say why");
+    }
+    if (n < 0 && n != DNSTAP_AGAIN) return dnstap__tls_fail_lower(t, (int)n);
+    if (dnstap__tls_can(t, BR_SSL_SENDAPP | BR_SSL_RECVAPP)) {
+        t->state = DNSTAP__TLS_OPEN;
+        return DNSTAP_OK;
+    }
+    if (n > 0) *wants = (short)(*wants | DNSTAP_POLLIN);
+    return DNSTAP_AGAIN;
+}
+
+static int dnstap__tls_start(void *self, short *wants)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+    int result;
+
+    *wants = 0;
+    if (t->state == DNSTAP__TLS_IDLE) {
+        result = dnstap__tls_begin(t);
+        if (result < 0) return result;
+    }
+    result = t->state == DNSTAP__TLS_OPEN ? DNSTAP_OK : DNSTAP_TLS;
+    if (t->state == DNSTAP__TLS_HANDSHAKE) result = dnstap__tls_handshake(t, wants);
+    if (t->state == DNSTAP__TLS_REFUSING) return dnstap__tls_send_alert(t, wants);
+    if (t->state == DNSTAP__TLS_DRAINING) return dnstap__tls_drain(t, wants);
+    return result;
+}
+
+/* The engine has ended: in order, or with an error. */
+static int dnstap__tls_ended(dnstap__tls *t)
+{
+    int code = br_ssl_engine_last_error(t->engine);
+
+    if (code) return dnstap__tls_fail(t, code);
+    t->state = DNSTAP__TLS_CLOSED;
+    return DNSTAP_END;
+}
+
+/* Before and after the time for data. */
+static int dnstap__tls_not_open(dnstap__tls *t)
+{
+    if (t->state == DNSTAP__TLS_CLOSED) return DNSTAP_END;
+    return t->error.code ? t->error.code : DNSTAP_TLS;
+}
+
+/* A failure below, unless the peer has said goodbye and just did not wait for our answer. */
+static int dnstap__tls_broken(dnstap__tls *t, int result)
+{
+    if (!t->engine->shutdown_recv) return dnstap__tls_fail_lower(t, result);
+    t->state = DNSTAP__TLS_CLOSED;
+    return DNSTAP_END;
+}
+
+static long dnstap__tls_send(void *self, const void *data, size_t size, short *wants)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+    unsigned char *room;
+    size_t n;
+    int pushed;
+
+    *wants = 0;
+    if (t->state != DNSTAP__TLS_OPEN) return dnstap__tls_not_open(t);
+    pushed = dnstap__tls_push(t, wants);
+    if (!t->sealed && pushed == DNSTAP_OK) {
+        room = br_ssl_engine_sendapp_buf(t->engine, &n);
+        if (!room && dnstap__tls_can(t, BR_SSL_CLOSED)) return dnstap__tls_ended(t);
+        if (!room) { /* with a shared buffer: what comes in goes first */
+            *wants = DNSTAP_POLLIN;
+            return DNSTAP_AGAIN;
+        }
+        t->sealed = dnstap__min(n, size);
+        memcpy(room, data, t->sealed);
+        br_ssl_engine_sendapp_ack(t->engine, t->sealed);
+        br_ssl_engine_flush(t->engine, 0);
+        pushed = dnstap__tls_push(t, wants);
+    }
+    if (pushed == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+    if (pushed < 0) return dnstap__tls_broken(t, pushed);
+    n = t->sealed;
+    t->sealed = 0;
+    return (long)n;
+}
+
+static long dnstap__tls_recv(void *self, void *data, size_t size, short *wants)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+    unsigned char *have;
+    size_t n;
+    long pulled;
+    int pushed, rounds;
+
+    *wants = 0;
+    if (t->state != DNSTAP__TLS_OPEN) return dnstap__tls_not_open(t);
+    for (rounds = 0; rounds < 8; rounds++) { /* a peer that sends empty records gets no more */
+        have = br_ssl_engine_recvapp_buf(t->engine, &n);
+        if (have) {
+            n = dnstap__min(n, size);
+            memcpy(data, have, n);
+            br_ssl_engine_recvapp_ack(t->engine, n);
+            return (long)n;
+        }
+        *wants = 0;
+        pushed = dnstap__tls_push(t, wants);
+        if (dnstap__tls_can(t, BR_SSL_CLOSED)) return dnstap__tls_ended(t);
+        if (pushed < 0 && pushed != DNSTAP_AGAIN) return dnstap__tls_broken(t, pushed);
+        if (!dnstap__tls_can(t, BR_SSL_RECVREC)) return DNSTAP_AGAIN;
+        pulled = dnstap__tls_pull(t, t->input_size, wants);
+        if (pulled == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+        if (pulled == DNSTAP_END) {
+            (void)dnstap__tls_fail(t, DNSTAP__TLS_EOF);
+            t->state = DNSTAP__TLS_CUT;
+            return t->error.code;
+        }
+        if (pulled < 0) return dnstap__tls_fail_lower(t, (int)pulled);
+    }
+    *wants = DNSTAP_POLLIN;
+    return DNSTAP_AGAIN;
+}
+
+/* BearSSL 0.6 keeps unread data at a close and then waits for ever: it is dropped first. */
+static void dnstap__tls_goodbye(dnstap__tls *t)
+{
+    size_t n;
+
+    while (br_ssl_engine_recvapp_buf(t->engine, &n)) br_ssl_engine_recvapp_ack(t->engine, n);
+    br_ssl_engine_close(t->engine);
+    t->state = DNSTAP__TLS_CLOSING;
+}
+
+static int dnstap__tls_shut(void *self, short *wants)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+    int pushed, rounds;
+    long n;
+
+    *wants = 0;
+    if (t->state == DNSTAP__TLS_OPEN) dnstap__tls_goodbye(t);
+    for (rounds = 0; t->state == DNSTAP__TLS_CLOSING && rounds < 64; rounds++) {
+        *wants = 0;
+        pushed = dnstap__tls_push(t, wants);
+        if (dnstap__tls_can(t, BR_SSL_CLOSED)) {
+            n = dnstap__tls_ended(t);
+            return n == DNSTAP_END ? DNSTAP_OK : (int)n;
+        }
+        if (pushed < 0 && pushed != DNSTAP_AGAIN) return dnstap__tls_fail_lower(t, pushed);
+        if (!dnstap__tls_can(t, BR_SSL_RECVREC)) return DNSTAP_AGAIN;
+        n = dnstap__tls_pull(t, t->input_size, wants);
+        if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+        if (n == DNSTAP_END) t->state = DNSTAP__TLS_CUT; /* many peers just close */
+        if (n < 0 && n != DNSTAP_END) return dnstap__tls_fail_lower(t, (int)n);
+    }
+    if (t->state != DNSTAP__TLS_CLOSING) return DNSTAP_OK;
+    *wants = DNSTAP_POLLIN;
+    return DNSTAP_AGAIN;
+}
+
+static void dnstap__tls_close(void *self)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+
+    t->state = DNSTAP__TLS_IDLE;
+    dnstap__tls_wipe(&t->ssl, sizeof t->ssl);
+    t->lower.close(t->lower.self);
+}
+
+static int dnstap__tls_fd(void *self)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+
+    return t->lower.fd ? t->lower.fd(t->lower.self) : -1;
+}
+
+/* At a deadline: what was under way then. */
+static const char *dnstap__tls_error(void *self)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+
+    if (!t->error.text[0] && t->state == DNSTAP__TLS_HANDSHAKE)
+        (void)dnstap__tls_say(t, 0, "no answer to the TLS handshake; is that a TLS port?");
+    if (!t->error.text[0] && t->state == DNSTAP__TLS_CLOSING)
+        (void)dnstap__tls_say(t, 0, "peer did not end the TLS connection in time");
+    return t->error.text;
+}
+
+/* A connection by c over lower, which is started before and closed by this one's close. */
+static void dnstap__tls_init(dnstap__tls *t, const dnstap__tls_config *c,
+                             const dnstap_transport *lower)
+{
+    t->config = c;
+    t->lower = *lower;
+    t->state = DNSTAP__TLS_IDLE;
+}
+
+static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
+{
+    dnstap_transport transport;
+
+    transport.self = t;
+    transport.start = dnstap__tls_start;
+    transport.send = dnstap__tls_send;
+    transport.recv = dnstap__tls_recv;
+    transport.shut = dnstap__tls_shut;
+    transport.close = dnstap__tls_close;
+    transport.fd = dnstap__tls_fd;
+    transport.error = dnstap__tls_error;
+    return transport;
+}
+#endif
+
 /* ---- >>tap -------------------------------------------------------------------------------- */
 
 /* Two halves that share only the rings and a few words. Producers, any thread: wanted? plan,
@@ -2987,6 +4861,10 @@ struct dnstap_tap {
 #endif
 #if DNSTAP__HAS_FILES
     dnstap__file file;
+#endif
+#if DNSTAP__HAS_TLS
+    dnstap__tls_config *tls_config; /* NULL: without TLS */
+    dnstap__tls *tls;
 #endif
 };
 
@@ -3451,9 +5329,7 @@ static bool dnstap__lookup_leave(dnstap_tap *tap, void *answer) { return tap && 
 #if DNSTAP__HAS_SOCKETS
 static bool dnstap__has_name(const dnstap_tap *tap)
 {
-    dnstap__scheme scheme = tap->target.scheme;
-
-    return (scheme == DNSTAP__TCP || scheme == DNSTAP__TLS_SCHEME) && !tap->numeric;
+    return tap->target.scheme == DNSTAP__TCP && !tap->numeric;
 }
 
 static void dnstap__pick_address(dnstap_tap *tap)
@@ -3496,9 +5372,56 @@ static void dnstap__packed(dnstap_tap *tap, bool packed) { (void)tap, (void)pack
 static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
 #endif
 
+#if DNSTAP__HAS_TLS
+/* Before a connection: certificates that changed are read again, and notes said. */
+static void dnstap__renew_tls(dnstap_tap *tap)
+{
+    dnstap__tls_config *c = tap->tls_config;
+
+    if (!c) return;
+    if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
+    dnstap__tls_reload(c);
+    if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
+    c->note[0] = '\0';
+}
+
+static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap_options *o)
+{
+    dnstap__tls_config *config = dnstap__tls_carve_config(a, o);
+    dnstap__tls *tls = dnstap__tls_carve(a, o, false);
+
+    if (!tap || a->overflow) return;
+    tap->tls_config = config;
+    tap->tls = tls;
+}
+
+static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+{
+    int result = dnstap__tls_load(tap->tls_config, &tap->options, false, tap->target.host,
+                                  tap->options.endpoint, error);
+
+    if (result < 0) return result;
+    dnstap__tls_init(tap->tls, tap->tls_config, &tap->lower);
+    tap->transport = dnstap__tls_transport(tap->tls);
+    return DNSTAP_OK;
+}
+#else
+static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
+static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap_options *o)
+{
+    (void)tap, (void)a, (void)o;
+}
+static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+{
+    (void)tap, (void)error;
+    return DNSTAP_UNSUPPORTED;
+}
+#endif
+
 static int dnstap__in_idle(dnstap_tap *tap)
 {
     dnstap__first_address(tap);
+    dnstap__renew_tls(tap);
     return dnstap__enter(tap, dnstap__has_name(tap) ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
 }
 
@@ -3532,7 +5455,7 @@ static long dnstap__send(dnstap_tap *tap, const void *data, size_t size)
 {
     long n = tap->transport.send(tap->transport.self, data, size, &tap->events);
 
-    return n ? n : DNSTAP_AGAIN;
+    return n ? n : (long)DNSTAP_AGAIN;
 }
 
 /* Sends the control frame that is due. 1: it is out, or none was due. */
@@ -3790,6 +5713,7 @@ static int dnstap__give_up(dnstap_tap *tap)
     dnstap__lookup_leave(tap, NULL);
     if (tap->state == DNSTAP_CONNECTING && dnstap__next_address(tap))
         return dnstap__enter(tap, DNSTAP_CONNECTING);
+    if (tap->state == DNSTAP_SECURING) return dnstap__break_transport(tap, DNSTAP_TIMEOUT);
     return dnstap__break(tap, DNSTAP_TIMEOUT, 0, text);
 }
 
@@ -4229,14 +6153,14 @@ static size_t dnstap__power_of_two(size_t n)
 }
 
 /* What the build lacks for the endpoint, or NULL. */
-static const char *dnstap__lacks(dnstap__scheme scheme)
+static const char *dnstap__lacks(const dnstap__target *target)
 {
-    bool socket = scheme == DNSTAP__UNIX || scheme == DNSTAP__TCP || scheme == DNSTAP__TLS_SCHEME;
+    bool socket = target->scheme == DNSTAP__UNIX || target->scheme == DNSTAP__TCP;
 
-    if (scheme == DNSTAP__USER) return NULL;
-    if (socket && !DNSTAP__HAS_SOCKETS) return "sockets (DNSTAP_NO_SOCKETS)";
-    if (scheme == DNSTAP__TLS_SCHEME && !DNSTAP__HAS_TLS) return "TLS (DNSTAP_NO_TLS)";
-    if (scheme == DNSTAP__FILE && !DNSTAP__HAS_FILES) return "files (DNSTAP_NO_FILES)";
+    if (target->secure && !DNSTAP__HAS_TLS) return "no TLS (DNSTAP_NO_TLS); use tcp://";
+    if (socket && !DNSTAP__HAS_SOCKETS) return "no sockets; set options.transport";
+    if (target->scheme == DNSTAP__FILE && !DNSTAP__HAS_FILES)
+        return "no files; set options.transport";
     return NULL;
 }
 
@@ -4244,17 +6168,16 @@ static int dnstap__resolve_target(dnstap__setup *s, dnstap_error *error)
 {
     const char *lacks;
     int result;
+    bool secure = s->o.endpoint && dnstap__behind(s->o.endpoint, "tls://");
 
-    if (s->o.transport) {
-        s->target.scheme = DNSTAP__USER;
-        return DNSTAP_OK;
+    if (!s->o.transport || secure) {
+        result = dnstap__parse_endpoint(&s->target, s->o.endpoint, false, error);
+        if (result < 0) return result;
     }
-    result = dnstap__parse_endpoint(&s->target, s->o.endpoint, false, error);
-    if (result < 0) return result;
-    lacks = dnstap__lacks(s->target.scheme);
+    if (s->o.transport) s->target.scheme = DNSTAP__USER;
+    lacks = dnstap__lacks(&s->target);
     if (!lacks) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no %s; set options.transport",
-                        s->o.endpoint, lacks);
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", s->o.endpoint, lacks);
 }
 
 static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
@@ -4332,11 +6255,25 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
 
 static dnstap_bytes dnstap__take_bytes(dnstap__arena *a, dnstap_bytes b)
 {
-    void *copy = dnstap__take(a, b.size, 1);
+    void *copy = b.data ? dnstap__take(a, b.size, 1) : NULL;
 
     if (copy && b.size) memcpy(copy, b.data, b.size);
-    b.data = copy ? copy : "";
+    b.data = copy;
     return b;
+}
+
+/* The caller's strings and blocks may go when the tap is open. */
+static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
+{
+    o->endpoint = dnstap__take_string(a, o->endpoint);
+    o->ca_file = dnstap__take_string(a, o->ca_file);
+    o->cert_file = dnstap__take_string(a, o->cert_file);
+    o->key_file = dnstap__take_string(a, o->key_file);
+    o->server_name = dnstap__take_string(a, o->server_name);
+    o->ca = dnstap__take_bytes(a, o->ca);
+    o->cert = dnstap__take_bytes(a, o->cert);
+    o->key = dnstap__take_bytes(a, o->key);
+    o->identity = o->version = NULL; /* they are in the prefix */
 }
 
 /* Everything a tap keeps, in one block. Fills in tap unless the arena only adds up. */
@@ -4347,19 +6284,19 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
         (dnstap__ring *)dnstap__take(a, s->ring_count * sizeof *rings, DNSTAP__ALIGN);
     long prefix_size = dnstap__encode_prefix(s->identity, s->version, NULL, 0);
     uint8_t *prefix = (uint8_t *)dnstap__take(a, (size_t)prefix_size, 1);
-    const char *endpoint = dnstap__take_string(a, s->o.endpoint);
     dnstap_bytes identity = dnstap__take_bytes(a, s->identity);
     dnstap_bytes version = dnstap__take_bytes(a, s->version);
+    dnstap_options o = s->o;
     uint8_t *data;
     uint32_t i;
 
+    dnstap__take_options(a, &o);
     if (tap && !a->overflow) {
         memset(tap, 0, sizeof *tap);
         memset(rings, 0, s->ring_count * sizeof *rings);
         tap->rings = rings;
         tap->ring_count = s->ring_count;
-        tap->options = s->o;
-        tap->options.endpoint = endpoint;
+        tap->options = o;
         dnstap__encode_prefix(identity, version, prefix, (size_t)prefix_size);
         tap->fixed.prefix = prefix;
         tap->fixed.prefix_size = (size_t)prefix_size;
@@ -4367,6 +6304,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
         tap->fixed.version = version;
         tap->fixed.full = s->o.full;
     }
+    if (s->target.secure) dnstap__layout_tls(tap, a, &s->o);
     for (i = 0; i < s->ring_count; i++) {
         data = (uint8_t *)dnstap__take(a, s->o.ring_size, DNSTAP__ALIGN);
         if (!data || a->overflow) continue;
@@ -4457,6 +6395,7 @@ static int dnstap__open_transport(dnstap_tap *tap, const dnstap__setup *s, dnsta
     else if (s->target.scheme == DNSTAP__FILE) result = dnstap__open_file(tap, error);
     else result = dnstap__open_socket(tap, error);
     tap->transport = tap->lower;
+    if (result == DNSTAP_OK && s->target.secure) result = dnstap__open_tls(tap, error);
     return result;
 }
 
@@ -4564,7 +6503,7 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
 
 static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
 {
-    char text[200];
+    char text[256];
 
     dnstap__format(text, sizeof text, "%s: %lu messages were not sent before the close",
                    dnstap__where(tap), (unsigned long)discarded);
@@ -4964,25 +6903,28 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
     return result == DNSTAP_OK ? DNSTAP_END : result;
 }
 
-DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+/* One read: DNSTAP_OK; DNSTAP_AGAIN when a signal came instead; else the end. */
+static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
+{
+    dnstap__connection *c = &sink->connections[0];
+    ssize_t n = read(c->fd, sink->block, DNSTAP__BLOCK);
+
+    if (n < 0 && dnstap__would_block(errno)) return DNSTAP_AGAIN;
+    if (n < 0) return dnstap__end_input(sink, received, DNSTAP_SYSTEM, strerror(errno));
+    if (n == 0) return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&c->reader), NULL);
+    sink->block_used = 0;
+    sink->block_have = (size_t)n;
+    return DNSTAP_OK;
+}
+
+/* The next frame in the block; DNSTAP_AGAIN when all of it is taken. */
+static int dnstap__next_in_block(dnstap_sink *sink, dnstap_received *received)
 {
     dnstap__connection *c = &sink->connections[0];
     dnstap_frame frame;
-    ssize_t n;
     long used;
 
-    if (sink->listener >= 0) return DNSTAP_UNSUPPORTED;
-    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
-    for (;;) {
-        if (sink->block_used == sink->block_have) {
-            do n = read(c->fd, sink->block, DNSTAP__BLOCK);
-            while (n < 0 && errno == EINTR);
-            if (n < 0) return dnstap__end_input(sink, received, DNSTAP_SYSTEM, strerror(errno));
-            if (n == 0)
-                return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&c->reader), NULL);
-            sink->block_used = 0;
-            sink->block_have = (size_t)n;
-        }
+    while (sink->block_used < sink->block_have) {
         used = dnstap_frame_reader_feed(&c->reader, sink->block + sink->block_used,
                                         sink->block_have - sink->block_used, &frame);
         if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
@@ -4990,17 +6932,33 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
         sink->block_used += (size_t)used;
         if (dnstap__take_frame(sink, c, &frame, received)) return DNSTAP_OK;
     }
+    return DNSTAP_AGAIN;
 }
 
+DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+{
+    int result;
+
+    if (sink->listener >= 0) return DNSTAP_UNSUPPORTED;
+    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
+    while ((result = dnstap__next_in_block(sink, received)) == DNSTAP_AGAIN) {
+        result = dnstap__fill_block(sink, received);
+        if (result < 0 && result != DNSTAP_AGAIN) return result;
+    }
+    return result;
+}
+
+/* One read, for what is no file but a pipe must not be waited for; and all frames that it ended. */
 static void dnstap__service_file(dnstap_sink *sink)
 {
     dnstap_received received;
-    unsigned frames;
+    int result = DNSTAP_AGAIN;
 
-    for (frames = 0; sink->status.open && frames < 1024; frames++) {
-        dnstap_sink_next(sink, &received);
+    if (!sink->status.open) return;
+    if (sink->block_used == sink->block_have) result = dnstap__fill_block(sink, &received);
+    if (result < 0 && result != DNSTAP_AGAIN) dnstap__hand_out(sink, &received);
+    while (sink->status.open && dnstap__next_in_block(sink, &received) != DNSTAP_AGAIN)
         dnstap__hand_out(sink, &received);
-    }
 }
 
 #else
@@ -5063,7 +7021,7 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
     memcpy(sink->endpoint, options->endpoint ? options->endpoint : "", size);
     result = dnstap__parse_endpoint(&sink->target, sink->endpoint, true, error);
     if (result < 0) return result;
-    if (sink->target.scheme == DNSTAP__TLS_SCHEME)
+    if (sink->target.secure)
         return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: sinks have no TLS yet; use tcp://",
                             sink->endpoint);
     if (sink->target.scheme == DNSTAP__FILE) sink->options.max_connections = 1;

@@ -373,6 +373,25 @@ check 'standard input is read as /dev/stdin' eval '
     expected knot-3.2.6-auth >"$work/want"
     "$tool" --exact -r /dev/stdin <"$data/knot-3.2.6-auth.fstrm" | cmp "$work/want" - &&
     cat "$data/knot-3.2.6-auth.fstrm" | "$tool" --exact -r /dev/stdin | cmp "$work/want" -'
+# A pipe that has brought some messages and stays open.
+reads_pipe() {
+    rm -f "$work/copy"
+    mkfifo "$work/pipe" || return 1
+    "$tool" -r "$work/pipe" -w "$work/copy" &
+    pid=$!
+    pids="$pids $pid"
+    exec 9>"$work/pipe"
+    head -c 5000 "$data/kdig-3.2.6-tool.fstrm" >&9
+    within 10 grown "$work/copy"
+    shown=$?
+    kill $pid
+    within 5 eval '! kill -0 $pid'
+    ended=$?
+    exec 9>&-
+    exits 0 wait $pid && [ $shown = 0 ] && [ $ended = 0 ] && "$tool" -r "$work/copy" >"$work/out" &&
+        [ "$(grep -c . "$work/out")" = 7 ]
+}
+check 'a pipe is read as it fills, and SIGTERM ends it' reads_pipe
 check 'a full disk ends the tool with status 1' exits 1 "$tool" -r "$large" -w /dev/full
 check 'a closed pipe ends the tool with status 1' eval '
     { exits 1 "$tool" -r "$large" 2>"$work/err"; echo $? >"$work/status"; } | head -n 1 &&
