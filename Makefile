@@ -23,16 +23,20 @@ demo: ## install what is missing, build, and show the library at work
 	@tests/interop/demo.sh build
 
 test: ## install what is missing, and run every test (10 minutes at most)
-	@tests/setup build test
+	@tests/setup build test bench
 	@$(MAKE) --no-print-directory all
 	@tests/run build
 
 test-long: ## the same with the full counts of repetition
-	@tests/setup build test
+	@tests/setup build test bench
 	@$(MAKE) --no-print-directory all
 	@TEST_LONG=1 tests/run build
 
 bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
+	@tests/setup build bench
+	@tests/bench/run build
+
+bench: ## measure against libfstrm and protobuf-c (BENCH=quick: in less than a minute)
 	@tests/setup build bench
 	@tests/bench/run build
 
