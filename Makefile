@@ -36,10 +36,6 @@ bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
 	@tests/setup build bench
 	@tests/bench/run build
 
-bench: ## measure against libfstrm and protobuf-c (BENCH=quick: in less than a minute)
-	@tests/setup build bench
-	@tests/bench/run build
-
 lint: ## check the layout, the lengths of functions, and what else STYLE asks for
 	@tests/setup lint
 	@tests/lint
