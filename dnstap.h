@@ -560,7 +560,7 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
 DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
                                       dnstap_error *error);
 DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options);
-/* Starts a thread that services the tap, all signals blocked in it. */
+/* Starts a thread that services the tap, all signals blocked in it. Not with options.wake. */
 DNSTAP_API int dnstap_start(dnstap_tap *tap);
 /* Delivers what is queued, says STOP, waits for FINISH, and frees all, in at most timeout_ms.
  * DNSTAP_OK; DNSTAP_TIMEOUT: some messages were discarded. No other thread may be in the tap. In a
@@ -747,6 +747,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -2865,6 +2866,7 @@ static int dnstap__file_start(void *self, short *wants)
     f->regular = S_ISREG(st.st_mode);
     if (f->regular) result = dnstap__file_begin(f, st.st_size);
     else result = dnstap__file_send(f, start.data, start.size, wants) < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
+    if (result == DNSTAP_OK) f->overwrite = false; /* what comes later is added */
     if (result == DNSTAP_OK) return DNSTAP_OK;
     close(f->fd);
     f->fd = -1;
@@ -4907,9 +4909,11 @@ static void dnstap__write_token(dnstap_tap *tap)
 static void dnstap__write_token(dnstap_tap *tap) { (void)tap; }
 #endif
 
-/* The wake-up call: the hook, or one write to a descriptor. */
+/* The wake-up call: the hook, or one write to a descriptor. Not from a forked child that did not
+ * call dnstap_after_fork: it shares the descriptor with the process that services. */
 static void dnstap__call_service(dnstap_tap *tap)
 {
+    if (DNSTAP_LOAD(&tap->owner) != dnstap__process()) return;
     if (tap->options.wake) tap->options.wake(tap->options.user);
     else if (tap->wake_write >= 0) dnstap__write_token(tap);
 }
@@ -5114,6 +5118,8 @@ static void dnstap__unwatch(dnstap_tap *tap)
     tap->watched_events = 0;
 }
 
+static bool dnstap__to_file(const dnstap_tap *tap) { return tap->target.scheme == DNSTAP__FILE; }
+
 static void dnstap__disconnect(dnstap_tap *tap)
 {
     dnstap__unwatch(tap);
@@ -5142,6 +5148,16 @@ static uint64_t dnstap__back_off(dnstap_tap *tap)
     return wait - (tap->random >> 16) % (wait / 4 + 1);
 }
 
+/* A regular file that could not be written to is as it was, and stays open: its path may be out of
+ * reach by now (chroot), or another file's (log rotation), which only a reopen may turn to. */
+static void dnstap__leave(dnstap_tap *tap)
+{
+    bool regular = dnstap__to_file(tap) && dnstap__connection_fd(tap) < 0;
+
+    if (regular && tap->state == DNSTAP_STARTED && !DNSTAP_EXCHANGE(&tap->reopening, 0)) return;
+    dnstap__disconnect(tap);
+}
+
 /* An attempt or a connection failed. Only the first failure of an outage is logged. */
 static int dnstap__break(dnstap_tap *tap, int code, int sys_errno, const char *why)
 {
@@ -5155,7 +5171,7 @@ static int dnstap__break(dnstap_tap *tap, int code, int sys_errno, const char *w
     tap->shown.failures++;
     dnstap__unlock(tap);
     tap->retry_at = tap->now + dnstap__back_off(tap);
-    dnstap__disconnect(tap);
+    dnstap__leave(tap);
     return dnstap__enter(tap, DNSTAP_BROKEN);
 }
 
@@ -5178,6 +5194,15 @@ static bool dnstap__queued(const dnstap_tap *tap)
     for (i = 0; i < tap->ring_count; i++)
         if (DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published) != tap->rings[i].tail) return true;
     return false;
+}
+
+/* Nothing is left that closing must wait for. */
+static bool dnstap__over(const dnstap_tap *tap)
+{
+    if (!DNSTAP_LOAD_ACQUIRE(&tap->closing)) return false;
+    if (tap->now >= tap->close_at) return true;
+    if (tap->state < DNSTAP_STARTED && dnstap__to_file(tap)) return false; /* it lacks its STOP */
+    return (tap->state < DNSTAP_STARTED || tap->state >= DNSTAP_FINISHED) && !dnstap__queued(tap);
 }
 
 #if DNSTAP__HAS_SOCKETS
@@ -5342,7 +5367,7 @@ static bool dnstap__next_address(dnstap_tap *tap)
 {
     if (tap->address + 1 >= tap->address_count) return false;
     tap->address++;
-    tap->transport.close(tap->transport.self);
+    dnstap__disconnect(tap);
     return true;
 }
 
@@ -5445,8 +5470,8 @@ static int dnstap__in_securing(dnstap_tap *tap)
         result = tap->transport.start(tap->transport.self, &tap->events);
     if (result == DNSTAP_AGAIN) return 0;
     if (result < 0) return dnstap__break_transport(tap, result);
-    dnstap_frame_writer_init(&tap->writer, !tap->options.unidirectional);
-    if (tap->target.scheme == DNSTAP__FILE) tap->writer.state = DNSTAP_WRITER_DATA;
+    dnstap_frame_writer_init(&tap->writer, !tap->options.unidirectional && !dnstap__to_file(tap));
+    if (dnstap__to_file(tap)) tap->writer.state = DNSTAP_WRITER_DATA; /* START is in it */
     return dnstap__enter(tap, DNSTAP_GREETING);
 }
 
@@ -5495,17 +5520,22 @@ static int dnstap__break_stream(dnstap_tap *tap, int result)
     return dnstap__break_transport(tap, result);
 }
 
+/* The end of an outage. A file's is when something could be written. */
+static void dnstap__recover(dnstap_tap *tap)
+{
+    char text[256];
+
+    if (!tap->outage) return;
+    dnstap__format(text, sizeof text, "%s: connected after %u failed attempts", dnstap__where(tap),
+                   tap->outage);
+    dnstap__say(tap, DNSTAP_LOG_INFO, text);
+    tap->outage = 0;
+}
+
 static int dnstap__begin(dnstap_tap *tap)
 {
-    char text[200];
-
     dnstap__packed(tap, true);
-    if (tap->outage) {
-        dnstap__format(text, sizeof text, "%s: connected after %u failed attempts",
-                       dnstap__where(tap), tap->outage);
-        dnstap__say(tap, DNSTAP_LOG_INFO, text);
-    }
-    tap->outage = 0;
+    if (!dnstap__to_file(tap)) dnstap__recover(tap);
     tap->rest = DNSTAP__AWAKE;
     dnstap__lock(tap);
     tap->shown.send_buffer = dnstap__send_buffer(tap);
@@ -5588,6 +5618,7 @@ static void dnstap__disarm(dnstap_tap *tap)
 
 static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
 {
+    if (frames) dnstap__recover(tap);
     dnstap__lock(tap);
     tap->shown.sent += frames;
     tap->shown.bytes += bytes;
@@ -5685,7 +5716,7 @@ static int dnstap__in_shutting(dnstap_tap *tap)
 
 static int dnstap__in_finished(dnstap_tap *tap)
 {
-    return DNSTAP_LOAD(&tap->closing) ? 0 : dnstap__enter(tap, DNSTAP_IDLE);
+    return dnstap__over(tap) ? 0 : dnstap__enter(tap, DNSTAP_IDLE);
 }
 
 /* A tap that is being closed does not wait long. */
@@ -5740,6 +5771,7 @@ static int dnstap__step(dnstap_tap *tap)
 static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
 {
     const dnstap__ring *r;
+    size_t recorded, out;
     uint32_t i;
 
     s->recorded = s->unwanted = s->queued = 0;
@@ -5747,8 +5779,10 @@ static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
     s->dropped_busy = s->dropped_disconnected = 0;
     for (i = 0; i < tap->ring_count; i++) {
         r = &tap->rings[i];
-        s->queued -= DNSTAP_LOAD(&r->out);
-        s->recorded += DNSTAP_LOAD(&r->recorded);
+        out = DNSTAP_LOAD(&r->out); /* first: it never overtakes what was recorded */
+        recorded = DNSTAP_LOAD(&r->recorded);
+        s->queued += recorded - out;
+        s->recorded += recorded;
         s->unwanted += DNSTAP_LOAD(&r->unwanted);
         s->dropped_full += DNSTAP_LOAD(&r->full);
         s->dropped_large += DNSTAP_LOAD(&r->large);
@@ -5756,7 +5790,6 @@ static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
         s->dropped_busy += DNSTAP_LOAD(&r->busy);
         s->dropped_disconnected += DNSTAP_LOAD(&r->disconnected);
     }
-    s->queued += s->recorded;
     s->dropped = s->dropped_full + s->dropped_large + s->dropped_bad + s->dropped_busy +
                  s->dropped_disconnected;
     s->logged = s->recorded + s->unwanted + s->dropped;
@@ -5781,14 +5814,6 @@ static void dnstap__report(dnstap_tap *tap)
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
     tap->reported = (size_t)s.dropped;
     tap->report_at = tap->now + DNSTAP__REPORT_MS;
-}
-
-/* Nothing is left that closing must wait for. */
-static bool dnstap__over(const dnstap_tap *tap)
-{
-    if (!DNSTAP_LOAD_ACQUIRE(&tap->closing)) return false;
-    if (tap->state == DNSTAP_FINISHED || tap->now >= tap->close_at) return true;
-    return (tap->state < DNSTAP_STARTED || tap->state == DNSTAP_BROKEN) && !dnstap__queued(tap);
 }
 
 /* When STARTED has something to do next. */
@@ -5887,7 +5912,7 @@ static void dnstap__tell_loop(dnstap_tap *tap)
     short events = dnstap__connection_events(tap);
 
     if (tap->options.watch && (fd != tap->watched || events != tap->watched_events)) {
-        if (tap->watched >= 0 && fd != tap->watched) dnstap__unwatch(tap);
+        if (fd != tap->watched || !events) dnstap__unwatch(tap);
         tap->watched = events ? fd : -1;
         tap->watched_events = events;
         if (events) dnstap__watch(tap, fd, events);
@@ -5914,7 +5939,7 @@ static void dnstap__turn(dnstap_tap *tap)
 static bool dnstap__owned(dnstap_tap *tap)
 {
     if (!tap->owner) {
-        tap->owner = dnstap__process();
+        DNSTAP_STORE(&tap->owner, dnstap__process());
         dnstap__watch(tap, tap->wake_read, DNSTAP_POLLIN);
     }
     return tap->owner == dnstap__process();
@@ -5997,7 +6022,7 @@ static void *dnstap__thread(void *argument)
 
 DNSTAP_API int dnstap_start(dnstap_tap *tap)
 {
-    if (tap->running || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    if (tap->running || tap->options.wake || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     if (dnstap__spawn(&tap->thread, dnstap__thread, tap)) return DNSTAP_SYSTEM;
     tap->running = true;
     return DNSTAP_OK;
@@ -6104,13 +6129,17 @@ static void dnstap__key_close(dnstap_tap *tap) { (void)tap; }
 
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
 {
+    dnstap_status s;
+
     if (tap->owner == dnstap__process()) return DNSTAP_OK;
     tap->options.watch = NULL; /* the loop's kernel object may be the parent's: not a word to it */
     dnstap__forget_threads(tap);
     tap->lock = 0;
     dnstap__lookup_leave(tap, NULL);
     dnstap__disconnect(tap);
-    tap->shown.discarded += dnstap__discard(tap);
+    dnstap__discard(tap);
+    dnstap__count(tap, &s);
+    tap->shown.discarded = s.recorded - tap->shown.sent; /* the parent was amid its counting */
     tap->owner = tap->hurry = tap->reopening = tap->tokens = tap->tokens_seen = 0;
     tap->now = dnstap__now(tap);
     tap->backoff = DNSTAP__BACKOFF_MIN;
@@ -6524,7 +6553,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         dnstap__watch(tap, tap->wake_read, 0);
         tap->report_at = 0;
         dnstap__report(tap);
-    }
+    } else tap->options.watch = NULL; /* the loop may be the owner's */
     dnstap__lookup_leave(tap, NULL);
     dnstap__disconnect(tap);
     discarded = dnstap__discard(tap);

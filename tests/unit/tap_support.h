@@ -20,11 +20,11 @@
 enum { PRODUCERS = 16, BODY = 900, FRAME_ROOM = 2048 };
 
 #define IDENTITY "ns1"
-#define VERSION  "tap test"
+#define VERSION "tap test"
 
 static uint64_t seed = 0x9e3779b97f4a7c15u;
 
-static uint32_t rnd(uint32_t below)
+HELPER uint32_t rnd(uint32_t below)
 {
     seed ^= seed << 13;
     seed ^= seed >> 7;
@@ -32,10 +32,7 @@ static uint32_t rnd(uint32_t below)
     return (uint32_t)(seed >> 20) % below;
 }
 
-static bool test_long(void)
-{
-    return getenv("TEST_LONG") != NULL;
-}
+HELPER bool test_long(void) { return getenv("TEST_LONG") != NULL; }
 
 HELPER uint64_t real_ms(void)
 {
@@ -267,9 +264,6 @@ static void hear(void *user, int level, const char *text)
         said.other++;
 }
 
-static void forget_log(void)
-{
-    memset(&said, 0, sizeof said);
-}
+static void forget_log(void) { memset(&said, 0, sizeof said); }
 
 #endif
