@@ -1388,7 +1388,7 @@ DNSTAP__NAMES(policy_match, dnstap__matches)
 enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
 
 #define DNSTAP__KEY(field, wire) ((uint32_t)dnstap__##field##_tag << 3 | (uint32_t)(wire))
-#define DNSTAP__HAS(m, field)    (((m)->field != 0) | (((m)->present & DNSTAP__PRESENT(field)) != 0))
+#define DNSTAP__HAS(m, field)    ((m)->field || ((m)->present & DNSTAP__PRESENT(field)))
 
 /* What a tap puts into each message. prefix: identity and version, encoded once. */
 typedef struct dnstap__fixed {
@@ -1484,7 +1484,7 @@ static bool dnstap__too_long(dnstap_bytes bytes)
 
 /* No type, an enumerated value above INT32_MAX, a port above 65,535, nanoseconds not below 1e9.
  * All in one test: what must be small sets none of the high bits. */
-DNSTAP__INLINE bool dnstap__bad_numbers(const dnstap_message *m)
+static bool dnstap__bad_numbers(const dnstap_message *m)
 {
     uint32_t limit = 999999999;
     uint32_t numbers = m->type | m->socket_family | m->socket_protocol | m->http_protocol |
@@ -1562,10 +1562,19 @@ DNSTAP__COLD void dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_me
     (void)dnstap__encode_valid(&whole, out, plan->size);
 }
 
+/* What the straight-line code does not cover, in one test: it has enumerated values of one byte, and
+ * what dnstap_encode refuses is left to it. */
 DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m)
 {
-    return ((m->policy != NULL) | (m->identity.data != NULL) | (m->version.data != NULL) |
-            ((m->query_address.size | m->response_address.size) >= DNSTAP__ADDRESS_SIZE)) != 0;
+    uint32_t limit = 999999999, ports = m->query_port | m->response_port;
+    uint32_t enums = m->type | (m->type - 1) | m->socket_family | m->socket_protocol |
+                     m->http_protocol;
+    uint32_t nanoseconds = m->query_time_nsec | (limit - m->query_time_nsec) |
+                           m->response_time_nsec | (limit - m->response_time_nsec);
+    size_t addresses = m->query_address.size | m->response_address.size;
+    size_t rare = (size_t)m->policy | (size_t)m->identity.data | (size_t)m->version.data;
+    return (rare | (addresses / DNSTAP__ADDRESS_SIZE) | (enums >> 7) | (nanoseconds >> 31) |
+            (ports >> 16)) != 0;
 }
 
 /* Sizes: of a varint, and of whole fields with their key. */
@@ -1597,11 +1606,6 @@ DNSTAP__INLINE size_t dnstap__seconds_size(uint64_t v)
     return n;
 }
 
-DNSTAP__INLINE size_t dnstap__number_size(uint32_t v)
-{
-    return v < 0x80 ? 1 : dnstap__varint_size(v);
-}
-
 DNSTAP__INLINE size_t dnstap__key_size(uint32_t key)
 {
     return key < 0x80 ? 1 : 2;
@@ -1614,10 +1618,10 @@ DNSTAP__INLINE size_t dnstap__bytes_size(uint32_t key, dnstap_bytes bytes, size_
     return dnstap__key_size(key) + dnstap__varint_size((uint32_t)bytes.size) + bytes.size;
 }
 
-#define DNSTAP__NUMBER_SIZE(m, field)                                                       \
-    (DNSTAP__HAS(m, field) ? dnstap__key_size(DNSTAP__KEY(Message_##field, PB_WT_VARINT)) + \
-                                 dnstap__number_size((m)->field)                            \
-                           : 0)
+#define DNSTAP__ENUM_SIZE(m, field) \
+    (DNSTAP__HAS(m, field) ? dnstap__key_size(DNSTAP__KEY(Message_##field, PB_WT_VARINT)) + 1 : 0)
+#define DNSTAP__PORT_SIZE(m, field) \
+    (DNSTAP__HAS(m, field) ? 1 + dnstap__varint_size((m)->field) : 0)
 #define DNSTAP__SECONDS_SIZE(m, field) \
     (DNSTAP__HAS(m, field) ? 1 + dnstap__seconds_size((m)->field) : 0)
 #define DNSTAP__NANOSECONDS_SIZE(m, field) (DNSTAP__HAS(m, field) ? (size_t)5 : 0)
@@ -1625,28 +1629,27 @@ DNSTAP__INLINE size_t dnstap__bytes_size(uint32_t key, dnstap_bytes bytes, size_
     dnstap__bytes_size(DNSTAP__KEY(Message_##field, PB_WT_STRING), (m)->field, longest)
 
 /* The exact size of m's payload, into plan. DNSTAP_OK or DNSTAP_BAD_MESSAGE. */
-static int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                dnstap__plan *plan)
+DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                        dnstap__plan *plan)
 {
     size_t n, longest = 0;
     plan->size = 0;
     plan->body = 0;
     plan->slow = dnstap__is_slow(m);
-    if (DNSTAP__UNLIKELY(dnstap__bad_numbers(m))) return DNSTAP_BAD_MESSAGE;
     if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__plan_slow(fixed, m, plan);
-    n = 1 + dnstap__number_size(m->type);
-    n += DNSTAP__NUMBER_SIZE(m, socket_family);
-    n += DNSTAP__NUMBER_SIZE(m, socket_protocol);
+    n = 2;
+    n += DNSTAP__ENUM_SIZE(m, socket_family);
+    n += DNSTAP__ENUM_SIZE(m, socket_protocol);
     if (m->query_address.data) n += 2 + m->query_address.size;
     if (m->response_address.data) n += 2 + m->response_address.size;
-    n += DNSTAP__NUMBER_SIZE(m, query_port);
-    n += DNSTAP__NUMBER_SIZE(m, response_port);
+    n += DNSTAP__PORT_SIZE(m, query_port);
+    n += DNSTAP__PORT_SIZE(m, response_port);
     n += DNSTAP__SECONDS_SIZE(m, query_time_sec);
     n += DNSTAP__NANOSECONDS_SIZE(m, query_time_nsec);
     n += DNSTAP__BYTES_SIZE(m, query_zone, &longest);
     n += DNSTAP__SECONDS_SIZE(m, response_time_sec);
     n += DNSTAP__NANOSECONDS_SIZE(m, response_time_nsec);
-    n += DNSTAP__NUMBER_SIZE(m, http_protocol);
+    n += DNSTAP__ENUM_SIZE(m, http_protocol);
     if (fixed->full) {
         n += DNSTAP__BYTES_SIZE(m, query_message, &longest);
         n += DNSTAP__BYTES_SIZE(m, response_message, &longest);
@@ -1667,7 +1670,13 @@ DNSTAP__INLINE uint8_t *dnstap__put_varint(uint8_t *p, uint64_t v)
     return p;
 }
 
-/* Unrolled for what is usual: enumerations, ports, lengths. */
+DNSTAP__INLINE uint8_t *dnstap__put_enum(uint8_t *p, uint32_t v)
+{
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+/* Unrolled for what is usual: ports, lengths. */
 DNSTAP__INLINE uint8_t *dnstap__put_number(uint8_t *p, uint32_t v)
 {
     if (v < 1u << 7) {
@@ -1685,23 +1694,23 @@ DNSTAP__INLINE uint8_t *dnstap__put_number(uint8_t *p, uint32_t v)
     return p;
 }
 
-DNSTAP__INLINE uint8_t *dnstap__put_seconds(uint8_t *p, uint64_t v)
-{
-    if (DNSTAP__UNLIKELY(!dnstap__five_bytes(v))) return dnstap__put_varint(p, v);
-    *p++ = (uint8_t)(v | 0x80);
-    *p++ = (uint8_t)(v >> 7 | 0x80);
-    *p++ = (uint8_t)(v >> 14 | 0x80);
-    *p++ = (uint8_t)(v >> 21 | 0x80);
-    *p++ = (uint8_t)(v >> 28);
-    return p;
-}
-
 DNSTAP__INLINE uint8_t *dnstap__put_fixed32(uint8_t *p, uint32_t v)
 {
     *p++ = (uint8_t)v;
     *p++ = (uint8_t)(v >> 8);
     *p++ = (uint8_t)(v >> 16);
     *p++ = (uint8_t)(v >> 24);
+    return p;
+}
+
+/* Four bytes of seven bits at once, and the fifth. */
+DNSTAP__INLINE uint8_t *dnstap__put_seconds(uint8_t *p, uint64_t v)
+{
+    uint32_t low = (uint32_t)v;
+    if (DNSTAP__UNLIKELY(!dnstap__five_bytes(v))) return dnstap__put_varint(p, v);
+    p = dnstap__put_fixed32(p, (low & 0x7f) | (low << 1 & 0x7f00) | (low << 2 & 0x7f0000) |
+                                   (low << 3 & 0x7f000000) | 0x80808080);
+    *p++ = (uint8_t)(v >> 28);
     return p;
 }
 
@@ -1743,10 +1752,10 @@ DNSTAP__INLINE uint8_t *dnstap__put_key(uint8_t *p, uint32_t key)
 DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnstap_message *m,
                                          uint8_t *p)
 {
-    p = DNSTAP__PUT(p, m, number, type, PB_WT_VARINT);
-    if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, number, socket_family, PB_WT_VARINT);
+    p = DNSTAP__PUT(p, m, enum, type, PB_WT_VARINT);
+    if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, enum, socket_family, PB_WT_VARINT);
     if (DNSTAP__HAS(m, socket_protocol))
-        p = DNSTAP__PUT(p, m, number, socket_protocol, PB_WT_VARINT);
+        p = DNSTAP__PUT(p, m, enum, socket_protocol, PB_WT_VARINT);
     if (m->query_address.data) p = DNSTAP__PUT(p, m, address, query_address, PB_WT_STRING);
     if (m->response_address.data) p = DNSTAP__PUT(p, m, address, response_address, PB_WT_STRING);
     if (DNSTAP__HAS(m, query_port)) p = DNSTAP__PUT(p, m, number, query_port, PB_WT_VARINT);
@@ -1764,7 +1773,7 @@ DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnsta
         p = DNSTAP__PUT(p, m, fixed32, response_time_nsec, PB_WT_32BIT);
     if (fixed->full && m->response_message.data)
         p = DNSTAP__PUT(p, m, bytes, response_message, PB_WT_STRING);
-    if (DNSTAP__HAS(m, http_protocol)) p = DNSTAP__PUT(p, m, number, http_protocol, PB_WT_VARINT);
+    if (DNSTAP__HAS(m, http_protocol)) p = DNSTAP__PUT(p, m, enum, http_protocol, PB_WT_VARINT);
     return p;
 }
 
@@ -1784,8 +1793,8 @@ DNSTAP__INLINE void dnstap__put_prefix(const dnstap__fixed *fixed, uint8_t *out)
 }
 
 /* Writes exactly plan->size bytes at out; m is as it was planned. */
-static void dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                  const dnstap__plan *plan, uint8_t *out)
+DNSTAP__INLINE void dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                          const dnstap__plan *plan, uint8_t *out)
 {
     uint8_t *p = out + fixed->prefix_size;
     if (DNSTAP__UNLIKELY(plan->slow)) {
@@ -4951,14 +4960,13 @@ DNSTAP__COLD dnstap__ring *dnstap__claim(dnstap_tap *tap)
     return shared;
 }
 
-DNSTAP__INLINE dnstap__ring *dnstap__my_ring(dnstap_tap *tap)
+DNSTAP__INLINE dnstap__ring *dnstap__my_ring(const dnstap_tap *tap)
 {
-    dnstap__ring *ring = (dnstap__ring *)pthread_getspecific(tap->key);
-
-    return DNSTAP__LIKELY(ring != NULL) ? ring : dnstap__claim(tap);
+    return (dnstap__ring *)pthread_getspecific(tap->key);
 }
 #else
-DNSTAP__INLINE dnstap__ring *dnstap__my_ring(dnstap_tap *tap) { return tap->rings; }
+DNSTAP__INLINE dnstap__ring *dnstap__my_ring(const dnstap_tap *tap) { return tap->rings; }
+static dnstap__ring *dnstap__claim(const dnstap_tap *tap) { return tap->rings; }
 #endif
 
 DNSTAP__INLINE bool dnstap__wanted(size_t wants, uint32_t type)
@@ -4987,7 +4995,7 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 }
 
 /* The hot path. The ring is the calling thread's. */
-DNSTAP__INLINE int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
+static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
 {
     dnstap__plan plan;
     size_t size, end;
@@ -5005,7 +5013,9 @@ DNSTAP__INLINE int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap
     dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
     dnstap__ring_publish(r, size, end);
     DNSTAP_COMPILER_FENCE(); /* look after publishing */
-    if (DNSTAP__UNLIKELY((ptrdiff_t)(r->bytes - DNSTAP_LOAD(&r->wake_at)) > 0)) dnstap__wake(tap);
+    if (DNSTAP__UNLIKELY((ptrdiff_t)(r->bytes - DNSTAP_LOAD(&r->wake_at)) > 0 &&
+                         DNSTAP_LOAD(&tap->sleep) != DNSTAP__AWAKE))
+        dnstap__wake(tap);
     return 1;
 }
 
@@ -5026,12 +5036,19 @@ DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const d
     return result;
 }
 
+DNSTAP__COLD int dnstap__record_first(dnstap_tap *tap, const dnstap_message *m)
+{
+    dnstap__ring *r = dnstap__claim(tap);
+
+    return r->shared ? dnstap__record_shared(tap, r, m) : dnstap__record(tap, r, m);
+}
+
+/* A thread's key holds a ring of its own, never the shared one. */
 DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
 {
     dnstap__ring *r = dnstap__my_ring(tap);
 
-    if (DNSTAP__UNLIKELY(r->shared)) return dnstap__record_shared(tap, r, m);
-    return dnstap__record(tap, r, m);
+    return DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m) : dnstap__record_first(tap, m);
 }
 
 /* A message of nobody's ring: to the shared one, where there is one. */
