@@ -1,0 +1,284 @@
+/* The sleep protocol in the real code: its loads and stores are recorded and compared with the steps
+ * of test_wake_model.c, which shows that in this order no message is left behind; and messages are
+ * logged between any two steps of the service. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+
+static void trace(char operation, const volatile void *word);
+static long traced_barrier(int command);
+
+/* clang-format off */
+#define DNSTAP_LOAD(p) (trace('l', p), __atomic_load_n(p, __ATOMIC_RELAXED))
+#define DNSTAP_STORE(p, v) (trace('s', p), __atomic_store_n(p, v, __ATOMIC_RELAXED))
+#define DNSTAP_LOAD_ACQUIRE(p) (trace('l', p), __atomic_load_n(p, __ATOMIC_ACQUIRE))
+#define DNSTAP_STORE_RELEASE(p, v) (trace('s', p), __atomic_store_n(p, v, __ATOMIC_RELEASE))
+#define DNSTAP_EXCHANGE(p, v) (trace('x', p), __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
+#define DNSTAP_COMPARE_EXCHANGE(p, e, v) \
+    (trace('x', p), __atomic_compare_exchange_n(p, e, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+#define DNSTAP_COMPILER_FENCE() trace('|', NULL)
+#define syscall(number, command, flags, cpu) traced_barrier(command)
+/* clang-format on */
+
+#define DNSTAP_IMPLEMENTATION
+#include "dnstap.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* What the code did with the words of the protocol, as text: l load, s store, x exchange; P
+ * published, B bytes, W wake_at, S sleep; b the barrier, c the call. */
+static struct {
+    dnstap_tap *tap; /* NULL: not recorded */
+    char text[400];
+    size_t size;
+    bool barrier_fails;
+    int log_at; /* a message is logged right before so many more steps; negative: none */
+    uint64_t now;
+    int timeout;
+} seen;
+
+static void log_one(dnstap_tap *tap)
+{
+    dnstap_message m;
+
+    dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+    assert_int_equal(dnstap_log_as(tap, 0, &m), 1);
+}
+
+/* A load that is only repeated is left out. */
+static void note(char operation, char what)
+{
+    dnstap_tap *tap = seen.tap;
+    char step[4] = {operation, ' ', '\0', '\0'};
+
+    if (what) step[2] = ' ';
+    if (seen.log_at >= 0 && seen.log_at-- == 0) {
+        seen.tap = NULL; /* as another thread, unrecorded but for its call */
+        log_one(tap);
+        seen.tap = tap;
+    }
+    if (what) step[1] = what;
+    assert_true(seen.size + 4 < sizeof seen.text);
+    if (operation == 'l' && seen.size >= 3 && !strcmp(seen.text + seen.size - 3, step)) return;
+    strcpy(seen.text + seen.size, step);
+    seen.size += strlen(step);
+}
+
+static void trace(char operation, const volatile void *word_at)
+{
+    const dnstap__ring *r;
+
+    if (!seen.tap) return;
+    r = seen.tap->rings;
+    if (word_at == &seen.tap->sleep)
+        note(operation, 'S');
+    else if (word_at == &r->published)
+        note(operation, 'P');
+    else if (word_at == &r->bytes)
+        note(operation, 'B');
+    else if (word_at == &r->wake_at)
+        note(operation, 'W');
+}
+
+static long traced_barrier(int command)
+{
+    if (command != MEMBARRIER_CMD_PRIVATE_EXPEDITED) return 0;
+    if (seen.tap) note('b', '\0');
+    return seen.barrier_fails ? -1 : 0;
+}
+
+static void hear_call(void *user)
+{
+    (void)user;
+    note('c', '\0');
+}
+
+static uint64_t tell_time(void *user)
+{
+    (void)user;
+    return seen.now;
+}
+
+static void take_timeout(void *user, int ms)
+{
+    (void)user;
+    seen.timeout = ms;
+}
+
+static long take_bytes(void *self, const void *data, size_t size, short *wants)
+{
+    (void)self, (void)data, (void)wants;
+    return (long)size;
+}
+
+static long have_none(void *self, void *data, size_t size, short *wants)
+{
+    (void)self, (void)data, (void)size, (void)wants;
+    return DNSTAP_AGAIN;
+}
+
+static void do_nothing(void *self) { (void)self; }
+static int have_descriptor(void *self) { return self ? 1 : 0; }
+
+/* A tap that is connected, has sent nothing yet, and sleeps. */
+static dnstap_tap *open_tap(bool barrier_fails)
+{
+    static dnstap_transport transport;
+    dnstap_options options;
+    dnstap_error error;
+    dnstap_tap *tap;
+
+    memset(&options, 0, sizeof options);
+    memset(&seen, 0, sizeof seen);
+    seen.now = 1000;
+    seen.log_at = -1;
+    seen.barrier_fails = barrier_fails;
+    transport.send = take_bytes;
+    transport.recv = have_none;
+    transport.close = do_nothing;
+    transport.fd = have_descriptor;
+    options.transport = &transport;
+    options.unidirectional = true;
+    options.producers = 1;
+    options.identity = options.version = "";
+    options.monotonic_ms = tell_time;
+    options.wake = hear_call;
+    options.timer = take_timeout;
+    tap = dnstap_open(&options, &error);
+    assert_non_null(tap);
+    dnstap_service(tap);
+    assert_int_equal(tap->state, DNSTAP_STARTED);
+    return tap;
+}
+
+static void record_from_here(dnstap_tap *tap)
+{
+    seen.size = 0;
+    seen.text[0] = '\0';
+    seen.tap = tap;
+}
+
+static const char *steps_of_log(dnstap_tap *tap)
+{
+    record_from_here(tap);
+    log_one(tap);
+    seen.tap = NULL;
+    return seen.text;
+}
+
+static const char *steps_of_service(dnstap_tap *tap, uint64_t later_ms)
+{
+    seen.now += later_ms;
+    record_from_here(tap);
+    dnstap_service(tap);
+    seen.tap = NULL;
+    return seen.text;
+}
+
+static void test_producer_publishes_then_looks_at_the_mark_then_at_the_state(void **state)
+{
+    dnstap_tap *tap = open_tap(false);
+
+    (void)state;
+    assert_int_equal(tap->rest, DNSTAP__LONG);
+    assert_string_equal(steps_of_log(tap), "sP sB lW lS xS c ");
+    /* awake: no exchange, no call */
+    assert_string_equal(steps_of_log(tap), "sP sB lW lS ");
+    steps_of_service(tap, 0);
+    /* a nap, and before its mark: not even a look at the state */
+    assert_int_equal(tap->rest, DNSTAP__NAP);
+    assert_string_equal(steps_of_log(tap), "sP sB lW ");
+    dnstap_close(tap, 0);
+}
+
+static void test_service_marks_then_says_so_then_orders_then_looks_again(void **state)
+{
+    dnstap_tap *tap = open_tap(false);
+
+    (void)state;
+    log_one(tap);
+    /* due, disarm, look until empty, arm for a nap; then the loop's timeout looks, too */
+    assert_string_equal(steps_of_service(tap, 0), "lS sS lB lP lB lP sW xS lB ");
+    assert_int_equal(seen.timeout, 100);
+    assert_non_null(strstr(steps_of_service(tap, 100), "sS lB lP sW xS b lB "));
+    assert_int_equal(tap->rest, DNSTAP__LONG);
+    assert_int_equal(seen.timeout, -1);
+    dnstap_close(tap, 0);
+}
+
+static void test_service_without_barrier_looks_again_after_a_round_and_stays_armed(void **state)
+{
+    dnstap_tap *tap = open_tap(true);
+    const char *steps;
+    int i;
+
+    (void)state;
+    log_one(tap);
+    steps_of_service(tap, 0);
+    assert_non_null(strstr(steps_of_service(tap, 100), "sS lB lP sW xS b lB "));
+    assert_in_range(seen.timeout, 1, 100);
+    for (i = 0; i < 5; i++) {
+        steps = steps_of_service(tap, (uint64_t)seen.timeout);
+        assert_string_equal(steps, "lS lB ");
+        assert_in_range(seen.timeout, 100, 1000);
+    }
+    assert_string_equal(steps_of_log(tap), "sP sB lW lS xS c ");
+    dnstap_close(tap, 0);
+}
+
+/* One message between any two steps of the service; then it is sent, or called for, or waits for a
+ * time that is set. */
+static bool interrupt_service(bool barrier_fails, int at, uint64_t later_ms)
+{
+    dnstap_tap *tap = open_tap(barrier_fails);
+    dnstap__ring *r;
+    bool interrupted;
+
+    log_one(tap);
+    dnstap_service(tap);
+    seen.log_at = at;
+    steps_of_service(tap, later_ms);
+    interrupted = seen.log_at < 0;
+    r = tap->rings;
+    if (interrupted && r->tail != r->published && !strchr(seen.text, 'c'))
+        assert_in_range(seen.timeout, 0, 100);
+    dnstap_close(tap, 0);
+    return interrupted;
+}
+
+static void test_message_between_any_two_steps_of_the_service_is_not_left_behind(void **state)
+{
+    int at;
+
+    (void)state;
+    for (at = 0; interrupt_service(false, at, 100); at++) {
+    }
+    assert_in_range(at, 6, 40);
+    for (at = 0; interrupt_service(true, at, 100); at++) {
+    }
+    for (at = 0; interrupt_service(false, at, 50); at++) {
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_producer_publishes_then_looks_at_the_mark_then_at_the_state),
+        cmocka_unit_test(test_service_marks_then_says_so_then_orders_then_looks_again),
+        cmocka_unit_test(test_service_without_barrier_looks_again_after_a_round_and_stays_armed),
+        cmocka_unit_test(test_message_between_any_two_steps_of_the_service_is_not_left_behind),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
