@@ -1374,18 +1374,24 @@ DNSTAP__NAMES(policy_match, dnstap__matches)
 
 /* Messages to payloads, twice, and back. dnstap_encode goes through nanopb's descriptors and is
  * what the encoding is. The ring's encoder is straight-line code for the same bytes, 30 times as
- * fast: dnstap__plan_message sizes and checks, dnstap__write_message writes exactly that many
- * bytes, in field order:
+ * fast: dnstap__plan_message checks, and tells how much room the payload may take;
+ * dnstap__write_message writes it, once, in field order, and tells how much it took:
  *
- *   identity, version │ extra │ 14, body │ the Message's fields, 1 … 16 │ 15, MESSAGE
- *   `- the tap's, encoded once -'        `------------ body ------------'
+ *   identity, version │ extra │ 14, length │ the Message's fields, 1 … 16 │ 15, MESSAGE
+ *   `- the tap's, encoded once -'
  *
+ * The length is known when the fields are there. Its own size is guessed before, from the sizes of
+ * the bytes; fields that were written behind a wrong guess, hardly ever, are moved by a byte.
  * What is rare (a policy, an identity of its own, long addresses) it leaves to the descriptors.
  * The decoder reads with nanopb's primitives, copies nothing, and never hands out a span that does
  * not lie inside the payload. */
 
 /* Bytes fields end at 2^27: the eleven of a message stay below 2^31, protobuf's own limit. */
 enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
+
+/* What a payload holds besides its bytes fields' bytes and the prefix: at most, with 10 bytes for
+ * seconds and 4 for a length; and what a Message usually holds of it. */
+enum { DNSTAP__OVERHEAD = 81, DNSTAP__OVERHEAD_USUAL = 30 };
 
 #define DNSTAP__KEY(field, wire) ((uint32_t)dnstap__##field##_tag << 3 | (uint32_t)(wire))
 #define DNSTAP__HAS(m, field)    ((m)->field || ((m)->present & DNSTAP__PRESENT(field)))
@@ -1399,9 +1405,9 @@ typedef struct dnstap__fixed {
 } dnstap__fixed;
 
 typedef struct dnstap__plan {
-    size_t size; /* of the payload */
-    size_t body; /* of the Message in it */
-    bool slow;   /* through nanopb */
+    size_t size;   /* of the payload: at most; when slow, exactly */
+    size_t length; /* the expected size of the Message's length */
+    bool slow;     /* through nanopb */
 } dnstap__plan;
 
 /* Encoding through the descriptors. */
@@ -1542,11 +1548,13 @@ static void dnstap__complete(const dnstap__fixed *fixed, const dnstap_message *m
     whole->response_message.data = NULL;
 }
 
+/* The exact size, by the descriptors, which will write it then. */
 DNSTAP__COLD int dnstap__plan_slow(const dnstap__fixed *fixed, const dnstap_message *m,
                                    dnstap__plan *plan)
 {
     dnstap_message whole;
     long n;
+    plan->slow = true;
     dnstap__complete(fixed, m, &whole);
     n = dnstap_encode(&whole, NULL, 0);
     if (n < 0) return (int)n;
@@ -1554,17 +1562,18 @@ DNSTAP__COLD int dnstap__plan_slow(const dnstap__fixed *fixed, const dnstap_mess
     return DNSTAP_OK;
 }
 
-DNSTAP__COLD void dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_message *m,
-                                     const dnstap__plan *plan, uint8_t *out)
+DNSTAP__COLD size_t dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_message *m,
+                                       const dnstap__plan *plan, uint8_t *out)
 {
     dnstap_message whole;
     dnstap__complete(fixed, m, &whole);
     (void)dnstap__encode_valid(&whole, out, plan->size);
+    return plan->size;
 }
 
 /* What the straight-line code does not cover, in one test: it has enumerated values of one byte, and
  * what dnstap_encode refuses is left to it. */
-DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m)
+DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
 {
     uint32_t limit = 999999999, ports = m->query_port | m->response_port;
     uint32_t enums = m->type | (m->type - 1) | m->socket_family | m->socket_protocol |
@@ -1573,17 +1582,15 @@ DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m)
                            m->response_time_nsec | (limit - m->response_time_nsec);
     size_t addresses = m->query_address.size | m->response_address.size;
     size_t rare = (size_t)m->policy | (size_t)m->identity.data | (size_t)m->version.data;
-    return (rare | (addresses / DNSTAP__ADDRESS_SIZE) | (enums >> 7) | (nanoseconds >> 31) |
-            (ports >> 16)) != 0;
+    return (rare | (addresses / DNSTAP__ADDRESS_SIZE) | (longest >> DNSTAP__BYTES_BITS) |
+            (enums >> 7) | (nanoseconds >> 31) | (ports >> 16)) != 0;
 }
-
-/* Sizes: of a varint, and of whole fields with their key. */
 
 #if defined(__GNUC__)
 /* Seven bits a byte: bits / 7, rounded up, is (bits * 9 + 64) / 64 for 1 … 32 bits. */
 DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
 {
-    return ((size_t)(32 - __builtin_clz(v | 1)) * 9 + 64) / 64;
+    return ((size_t)(31 ^ __builtin_clz(v | 1)) * 9 + 73) / 64;
 }
 #else
 DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
@@ -1592,73 +1599,22 @@ DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
 }
 #endif
 
-/* Seconds since the epoch are of 5 bytes, from 1978 to 3058: one test, and no loop. */
-DNSTAP__INLINE bool dnstap__five_bytes(uint64_t v)
-{
-    return v - (1u << 28) < ((uint64_t)1 << 35) - (1u << 28);
-}
-
-DNSTAP__INLINE size_t dnstap__seconds_size(uint64_t v)
-{
-    size_t n = 1;
-    if (DNSTAP__LIKELY(dnstap__five_bytes(v))) return 5;
-    for (; v >= 0x80; v >>= 7) n++;
-    return n;
-}
-
-DNSTAP__INLINE size_t dnstap__key_size(uint32_t key)
-{
-    return key < 0x80 ? 1 : 2;
-}
-
-DNSTAP__INLINE size_t dnstap__bytes_size(uint32_t key, dnstap_bytes bytes, size_t *longest)
-{
-    if (!bytes.data) return 0;
-    *longest |= bytes.size;
-    return dnstap__key_size(key) + dnstap__varint_size((uint32_t)bytes.size) + bytes.size;
-}
-
-#define DNSTAP__ENUM_SIZE(m, field) \
-    (DNSTAP__HAS(m, field) ? dnstap__key_size(DNSTAP__KEY(Message_##field, PB_WT_VARINT)) + 1 : 0)
-#define DNSTAP__PORT_SIZE(m, field) \
-    (DNSTAP__HAS(m, field) ? 1 + dnstap__varint_size((m)->field) : 0)
-#define DNSTAP__SECONDS_SIZE(m, field) \
-    (DNSTAP__HAS(m, field) ? 1 + dnstap__seconds_size((m)->field) : 0)
-#define DNSTAP__NANOSECONDS_SIZE(m, field) (DNSTAP__HAS(m, field) ? (size_t)5 : 0)
-#define DNSTAP__BYTES_SIZE(m, field, longest) \
-    dnstap__bytes_size(DNSTAP__KEY(Message_##field, PB_WT_STRING), (m)->field, longest)
-
-/* The exact size of m's payload, into plan. DNSTAP_OK or DNSTAP_BAD_MESSAGE. */
+/* The room that m's payload needs, into plan. A size counts even where its bytes are absent: that
+ * is only room. DNSTAP_OK or DNSTAP_BAD_MESSAGE. */
 DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
                                         dnstap__plan *plan)
 {
-    size_t n, longest = 0;
-    plan->size = 0;
-    plan->body = 0;
-    plan->slow = dnstap__is_slow(m);
-    if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__plan_slow(fixed, m, plan);
-    n = 2;
-    n += DNSTAP__ENUM_SIZE(m, socket_family);
-    n += DNSTAP__ENUM_SIZE(m, socket_protocol);
-    if (m->query_address.data) n += 2 + m->query_address.size;
-    if (m->response_address.data) n += 2 + m->response_address.size;
-    n += DNSTAP__PORT_SIZE(m, query_port);
-    n += DNSTAP__PORT_SIZE(m, response_port);
-    n += DNSTAP__SECONDS_SIZE(m, query_time_sec);
-    n += DNSTAP__NANOSECONDS_SIZE(m, query_time_nsec);
-    n += DNSTAP__BYTES_SIZE(m, query_zone, &longest);
-    n += DNSTAP__SECONDS_SIZE(m, response_time_sec);
-    n += DNSTAP__NANOSECONDS_SIZE(m, response_time_nsec);
-    n += DNSTAP__ENUM_SIZE(m, http_protocol);
+    size_t longest = m->query_zone.size | m->extra.size;
+    size_t n = m->query_address.size + m->response_address.size + m->query_zone.size;
     if (fixed->full) {
-        n += DNSTAP__BYTES_SIZE(m, query_message, &longest);
-        n += DNSTAP__BYTES_SIZE(m, response_message, &longest);
+        longest |= m->query_message.size | m->response_message.size;
+        n += m->query_message.size + m->response_message.size;
     }
-    plan->body = n;
-    n += fixed->prefix_size + 1 + dnstap__varint_size((uint32_t)n) + 2;
-    n += dnstap__bytes_size(DNSTAP__KEY(Dnstap_extra, PB_WT_STRING), m->extra, &longest);
-    plan->size = n;
-    return DNSTAP__UNLIKELY(longest >> DNSTAP__BYTES_BITS != 0) ? DNSTAP_BAD_MESSAGE : DNSTAP_OK;
+    plan->slow = dnstap__is_slow(m, longest);
+    if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__plan_slow(fixed, m, plan);
+    plan->length = dnstap__varint_size((uint32_t)n + DNSTAP__OVERHEAD_USUAL);
+    plan->size = fixed->prefix_size + n + m->extra.size + DNSTAP__OVERHEAD;
+    return DNSTAP_OK;
 }
 
 /* Writing: each returns where it ended. */
@@ -1701,6 +1657,12 @@ DNSTAP__INLINE uint8_t *dnstap__put_fixed32(uint8_t *p, uint32_t v)
     *p++ = (uint8_t)(v >> 16);
     *p++ = (uint8_t)(v >> 24);
     return p;
+}
+
+/* Seconds since the epoch are of 5 bytes, from 1978 to 3058: one test, and no loop. */
+DNSTAP__INLINE bool dnstap__five_bytes(uint64_t v)
+{
+    return v - (1u << 28) < ((uint64_t)1 << 35) - (1u << 28);
 }
 
 /* Four bytes of seven bits at once, and the fifth. */
@@ -1792,25 +1754,35 @@ DNSTAP__INLINE void dnstap__put_prefix(const dnstap__fixed *fixed, uint8_t *out)
     }
 }
 
-/* Writes exactly plan->size bytes at out; m is as it was planned. */
-DNSTAP__INLINE void dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                          const dnstap__plan *plan, uint8_t *out)
+/* The length's size was not as expected: size bytes at from go to to. Returns their new end. */
+DNSTAP__COLD uint8_t *dnstap__move_body(uint8_t *to, const uint8_t *from, size_t size)
 {
-    uint8_t *p = out + fixed->prefix_size;
-    if (DNSTAP__UNLIKELY(plan->slow)) {
-        dnstap__write_slow(fixed, m, plan, out);
-        return;
-    }
+    memmove(to, from, size);
+    return to + size;
+}
+
+/* Writes at out what was planned, of the same m; at most plan->size bytes. Returns how many. */
+DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                            const dnstap__plan *plan, uint8_t *out)
+{
+    uint8_t *p = out + fixed->prefix_size, *body, *end;
+    size_t size, length;
+    if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__write_slow(fixed, m, plan, out);
     dnstap__put_prefix(fixed, out);
     if (m->extra.data) {
         p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, PB_WT_STRING));
         p = dnstap__put_bytes(p, m->extra);
     }
     p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, PB_WT_STRING));
-    p = dnstap__put_number(p, (uint32_t)plan->body);
-    p = dnstap__put_body(fixed, m, p);
-    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
-    *p = dnstap__Dnstap_Type_MESSAGE;
+    body = p + plan->length;
+    end = dnstap__put_body(fixed, m, body);
+    size = (size_t)(end - body);
+    length = dnstap__varint_size((uint32_t)size);
+    if (DNSTAP__UNLIKELY(length != plan->length)) end = dnstap__move_body(p + length, body, size);
+    dnstap__put_number(p, (uint32_t)size);
+    end = dnstap__put_key(end, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
+    *end++ = dnstap__Dnstap_Type_MESSAGE;
+    return (size_t)(end - out);
 }
 
 /* Decoding. What reads a field returns 1; 0: it is not known, and was skipped; or an error. */
@@ -2416,7 +2388,8 @@ DNSTAP__INLINE void dnstap__add(size_t *word, size_t n)
     DNSTAP_STORE(word, *word + n);
 }
 
-/* Room for size bytes in one piece, or NULL; *end is the position after them. */
+/* Room for size bytes in one piece, or NULL; *end is the position after them. Less may be published
+ * in the end. */
 DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_t *end)
 {
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), at = r->published;
@@ -4994,6 +4967,13 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
     return cause;
 }
 
+/* A message whose plan is too large: whether it fits in truth. */
+DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, dnstap__plan *plan)
+{
+    if (!plan->slow && dnstap__plan_slow(&tap->fixed, m, plan) < 0) return false;
+    return DNSTAP_FRAME_HEADER + plan->size <= tap->max_message;
+}
+
 /* The hot path. The ring is the calling thread's. */
 static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
 {
@@ -5005,13 +4985,13 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
         return dnstap__refuse(tap, r, 0);
     if (DNSTAP__UNLIKELY(dnstap__plan_message(&tap->fixed, m, &plan) < 0))
         return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
-    size = DNSTAP_FRAME_HEADER + plan.size;
-    if (DNSTAP__UNLIKELY(size > tap->max_message)) return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
-    out = dnstap__ring_reserve(r, size, &end);
+    if (DNSTAP__UNLIKELY(DNSTAP_FRAME_HEADER + plan.size > tap->max_message))
+        if (!dnstap__fits(tap, m, &plan)) return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
+    out = dnstap__ring_reserve(r, DNSTAP_FRAME_HEADER + plan.size, &end);
     if (DNSTAP__UNLIKELY(!out)) return dnstap__refuse(tap, r, DNSTAP_RING_FULL);
-    dnstap__put32(out, (uint32_t)plan.size);
-    dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
-    dnstap__ring_publish(r, size, end);
+    size = dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
+    dnstap__put32(out, (uint32_t)size);
+    dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end - (plan.size - size));
     DNSTAP_COMPILER_FENCE(); /* look after publishing */
     if (DNSTAP__UNLIKELY((ptrdiff_t)(r->bytes - DNSTAP_LOAD(&r->wake_at)) > 0 &&
                          DNSTAP_LOAD(&tap->sleep) != DNSTAP__AWAKE))
