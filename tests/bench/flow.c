@@ -1,6 +1,6 @@
 /* End to end: producers, the library's own thread, a socket and a sink; ours and the peer's in
- * turn. The peer is what servers use today: libfstrm's I/O thread with its default options, payloads
- * by protobuf-c in buffers of malloc.
+ * turn. The peer is what servers use today: libfstrm's I/O thread with its default options,
+ * payloads by protobuf-c in buffers of malloc.
  * usage: flow MODE REPETITIONS AMOUNT [RATE]; modes, and what AMOUNT is:
  *   unix, tcp   messages of the peer (we send four times as many): nothing is lost, what does not
  *               fit is tried again

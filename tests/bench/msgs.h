@@ -74,7 +74,7 @@ static inline event *next_event(event events[MIX], uint64_t i)
     event *e = &events[i % MIX];
 
     e->client.sin_port = htons((uint16_t)(32768 + i % 32768));
-    e->asked.tv_nsec = (long)(i * 997 % 1000000000);
+    e->asked.tv_nsec = (long)(i * 997 & 0x1fffffff);
     e->answered.tv_nsec = e->asked.tv_nsec / 2;
     return e;
 }
