@@ -4960,7 +4960,7 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
         dnstap__wake(tap);
     } else if (cause == DNSTAP_TOO_LARGE) dnstap__add(&r->large, 1);
     else if (cause == DNSTAP_BAD_MESSAGE) dnstap__add(&r->bad, 1);
-    else if (DNSTAP_LOAD(&tap->enabled)) {
+    else if (tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled)) {
         dnstap__add(&r->disconnected, 1);
         cause = DNSTAP_DISCONNECTED;
     } else dnstap__add(&r->unwanted, 1);
