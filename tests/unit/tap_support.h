@@ -226,7 +226,7 @@ static void forget_all(void)
 
 /* -- books and log -- */
 
-static void check_books(dnstap_tap *tap)
+HELPER void check_books(dnstap_tap *tap)
 {
     dnstap_status s;
 
