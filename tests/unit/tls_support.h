@@ -17,7 +17,7 @@
 static char tls_dir[] = "/tmp/dnstap-tls-XXXXXX";
 
 /* FILE in the folder of the certificates; good for a handful of calls. */
-static const char *in_dir(const char *file)
+static inline const char *in_dir(const char *file)
 {
     static char paths[8][128];
     static unsigned next;
@@ -27,7 +27,7 @@ static const char *in_dir(const char *file)
     return path;
 }
 
-static int shell(const char *command)
+static inline int shell(const char *command)
 {
     char line[2048];
 
@@ -83,7 +83,7 @@ typedef struct wires {
     int closes, shuts;
 } wires;
 
-static long wire_send(void *self, const void *data, size_t size, short *wants)
+static inline long wire_send(void *self, const void *data, size_t size, short *wants)
 {
     wires *w = (wires *)self;
     size_t room = sizeof w->out->data - w->out->used;
@@ -101,7 +101,7 @@ static long wire_send(void *self, const void *data, size_t size, short *wants)
     return (long)room;
 }
 
-static long wire_recv(void *self, void *data, size_t size, short *wants)
+static inline long wire_recv(void *self, void *data, size_t size, short *wants)
 {
     wires *w = (wires *)self;
     size_t n = w->in->used;
@@ -118,7 +118,7 @@ static long wire_recv(void *self, void *data, size_t size, short *wants)
     return (long)n;
 }
 
-static int wire_shut(void *self, short *wants)
+static inline int wire_shut(void *self, short *wants)
 {
     (void)wants;
     ((wires *)self)->shuts++;
@@ -126,10 +126,10 @@ static int wire_shut(void *self, short *wants)
     return DNSTAP_OK;
 }
 
-static void wire_close(void *self) { ((wires *)self)->closes++; }
-static int wire_fd(void *self) { return self ? 7 : -1; }
+static inline void wire_close(void *self) { ((wires *)self)->closes++; }
+static inline int wire_fd(void *self) { return self ? 7 : -1; }
 
-static const char *wire_error(void *self)
+static inline const char *wire_error(void *self)
 {
     (void)self;
     return "the wire is cut";
@@ -153,7 +153,7 @@ typedef struct pair {
     wire to_server, to_client;
 } pair;
 
-static int side_load(side *s, bool server)
+static inline int side_load(side *s, bool server)
 {
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
     dnstap_transport lower;
@@ -187,25 +187,25 @@ static int side_load(side *s, bool server)
     return DNSTAP_OK;
 }
 
-static int side_start(side *s) { return s->transport.start(s->transport.self, &s->wants); }
+static inline int side_start(side *s) { return s->transport.start(s->transport.self, &s->wants); }
 
-static long side_send(side *s, const void *data, size_t size)
+static inline long side_send(side *s, const void *data, size_t size)
 {
     return s->transport.send(s->transport.self, data, size, &s->wants);
 }
 
-static long side_recv(side *s, void *data, size_t size)
+static inline long side_recv(side *s, void *data, size_t size)
 {
     return s->transport.recv(s->transport.self, data, size, &s->wants);
 }
 
-static int side_shut(side *s) { return s->transport.shut(s->transport.self, &s->wants); }
-static const char *side_error(side *s) { return s->transport.error(s->transport.self); }
-static void side_close(side *s) { s->transport.close(s->transport.self); }
+static inline int side_shut(side *s) { return s->transport.shut(s->transport.self, &s->wants); }
+static inline const char *side_error(side *s) { return s->transport.error(s->transport.self); }
+static inline void side_close(side *s) { s->transport.close(s->transport.self); }
 
 /* ---- a pair ---- */
 
-static pair *pair_new(void)
+static inline pair *pair_new(void)
 {
     pair *p = (pair *)calloc(1, sizeof *p);
 
@@ -218,13 +218,13 @@ static pair *pair_new(void)
     return p;
 }
 
-static void pair_load(pair *p)
+static inline void pair_load(pair *p)
 {
     assert_int_equal(side_load(&p->client, false), DNSTAP_OK);
     assert_int_equal(side_load(&p->server, true), DNSTAP_OK);
 }
 
-static void pair_free(pair *p)
+static inline void pair_free(pair *p)
 {
     free(p->client.memory);
     free(p->server.memory);
@@ -232,7 +232,7 @@ static void pair_free(pair *p)
 }
 
 /* Both sides in turn until neither goes on. Returns the client's result. */
-static int pair_handshake(pair *p, int *server)
+static inline int pair_handshake(pair *p, int *server)
 {
     int c = DNSTAP_AGAIN, s = DNSTAP_AGAIN, rounds;
 
@@ -246,7 +246,7 @@ static int pair_handshake(pair *p, int *server)
     return c;
 }
 
-static pair *pair_connected(void)
+static inline pair *pair_connected(void)
 {
     pair *p = pair_new();
     int server;
@@ -258,7 +258,7 @@ static pair *pair_connected(void)
 }
 
 /* Sends all, receives all, compares. */
-static void pair_transfer(side *from, side *to, size_t size)
+static inline void pair_transfer(side *from, side *to, size_t size)
 {
     uint8_t *out = (uint8_t *)malloc(size), *in = (uint8_t *)malloc(size);
     size_t sent = 0, got = 0, i;
@@ -282,7 +282,7 @@ static void pair_transfer(side *from, side *to, size_t size)
 }
 
 /* Both close, in turn, until both are through. */
-static void pair_close(pair *p)
+static inline void pair_close(pair *p)
 {
     uint8_t byte;
     int c = DNSTAP_AGAIN, rounds;
