@@ -90,10 +90,7 @@ static void open_peer(const sink *s, unsigned threads)
     if (!io_thread) die("flow: fstrm_iothr_init");
 }
 
-static void close_peer(void)
-{
-    fstrm_iothr_destroy(&io_thread);
-}
+static void close_peer(void) { fstrm_iothr_destroy(&io_thread); }
 
 /* -- producers; each exists once per side, so that the compiler sees what it calls -- */
 
@@ -137,14 +134,8 @@ __attribute__((noinline)) static void burst_peer(job *j, uint64_t first, const s
 {
     produce_burst(j, submit_peer, first, now);
 }
-static void all_ours(job *j)
-{
-    produce_all(j, submit_ours);
-}
-static void all_peer(job *j)
-{
-    produce_all(j, submit_peer);
-}
+static void all_ours(job *j) { produce_all(j, submit_ours); }
+static void all_peer(job *j) { produce_all(j, submit_peer); }
 
 typedef struct side {
     const char *name;
@@ -296,6 +287,11 @@ static void note(const char *name, const run *r)
     fputs("\n", stderr);
 }
 
+static double dropped(const run *r)
+{
+    return 100.0 * (double)r->dropped / (double)(r->dropped + r->arrived);
+}
+
 static run make_run(const side *s, mode m, uint64_t count)
 {
     run r;
@@ -386,16 +382,18 @@ static void drop(uint64_t ms)
         go(&r);
         note("drop", &r);
         row("drop_delivered", "messages/s", r.side->name, r.per_second);
+        row("drop_dropped", "%", r.side->name, dropped(&r));
     }
 }
 
 static void paced(double rate, uint64_t ms)
 {
-    char cpu[32], p99[32];
+    char cpu[32], p99[32], lost[32];
     size_t i;
 
     snprintf(cpu, sizeof cpu, "paced_cpu_%.0fk", rate / 1000);
     snprintf(p99, sizeof p99, "paced_p99_%.0fk", rate / 1000);
+    snprintf(lost, sizeof lost, "paced_dropped_%.0fk", rate / 1000);
     for (i = 2; i-- > 0;) {
         run r = make_run(&sides[i], PACED, (uint64_t)(rate * (double)ms / 1000));
 
@@ -404,6 +402,7 @@ static void paced(double rate, uint64_t ms)
         note(cpu + 6, &r);
         row(cpu, "ns", r.side->name, r.cpu_ns);
         row(p99, "us", r.side->name, r.report.p99);
+        row(lost, "%", r.side->name, dropped(&r));
     }
 }
 
@@ -475,10 +474,7 @@ static void produce_slowly(const side *s, uint64_t count)
     if (r.dropped) die("flow: dropped");
 }
 
-static const side *side_of(const char *name)
-{
-    return &sides[strcmp(name, "ours") != 0];
-}
+static const side *side_of(const char *name) { return &sides[strcmp(name, "ours") != 0]; }
 
 int main(int argc, char **argv)
 {

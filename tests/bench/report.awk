@@ -23,6 +23,7 @@ BEGIN {
     goal("decode", "ratio", "<=", "1.15")
     goal("decode_bundle", "ratio", "<=", "0.4")
     goal("memory", "ours", "<=", "4096")
+    goal("tls_cpu", "ratio", "<=", "1.1")
 }
 
 function goal(name, of, op, text) {
