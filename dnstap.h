@@ -2441,23 +2441,24 @@ static size_t dnstap__ring_used(const dnstap__ring *r, size_t at, size_t end)
     return used && used != end - at ? used + (end & (r->size - 1)) : used;
 }
 
-/* Takes n bytes from the tail, which are in data, as far as they are whole frames; how many frames
- * in *frames. Returns the bytes left inside the next frame. */
-static size_t dnstap__ring_release(dnstap__ring *r, size_t at, const uint8_t *data, size_t n,
-                                   size_t *frames)
+/* How many of the n bytes at data are whole frames; the number of these in *frames. */
+static size_t dnstap__whole_frames(const uint8_t *data, size_t n, size_t *frames)
 {
     size_t done = 0, size;
 
-    *frames = 0;
-    while (n - done >= DNSTAP_FRAME_HEADER) {
+    for (*frames = 0; n - done >= DNSTAP_FRAME_HEADER; ++*frames) {
         size = DNSTAP_FRAME_HEADER + (size_t)dnstap__get32(data + done);
         if (size > n - done) break;
         done += size;
-        ++*frames;
     }
-    DNSTAP_STORE(&r->out, r->out + *frames);
-    DNSTAP_STORE_RELEASE(&r->tail, at + done);
-    return n - done;
+    return done;
+}
+
+/* Gives back all before `tail`, a frame's edge: so many frames. */
+static void dnstap__ring_release(dnstap__ring *r, size_t tail, size_t frames)
+{
+    DNSTAP_STORE(&r->out, r->out + frames);
+    DNSTAP_STORE_RELEASE(&r->tail, tail);
 }
 
 /* ---- >>transport -------------------------------------------------------------------------- */
@@ -5627,7 +5628,7 @@ static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
 static long dnstap__send_span(dnstap_tap *tap, dnstap__ring *r)
 {
     const uint8_t *data = NULL;
-    size_t at = r->tail, span, published, before, frames;
+    size_t at = r->tail, span, published, whole, frames;
     long n;
 
     r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
@@ -5636,9 +5637,10 @@ static long dnstap__send_span(dnstap_tap *tap, dnstap__ring *r)
     if (!span) return 0;
     n = dnstap__send(tap, data + tap->done, span - tap->done);
     if (n < 0) return n;
-    before = tap->done + (size_t)n;
-    tap->done = dnstap__ring_release(r, at, data, before, &frames);
-    dnstap__count_sent(tap, frames, before - tap->done);
+    whole = dnstap__whole_frames(data, tap->done + (size_t)n, &frames);
+    tap->done += (size_t)n - whole;
+    dnstap__count_sent(tap, frames, whole); /* before: who waits for the tail reads the count */
+    dnstap__ring_release(r, at + whole, frames);
     return n;
 }
 
@@ -6578,8 +6580,9 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 {
     const dnstap__ring *r = &tap->rings[ring < tap->ring_count ? ring : 0];
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD(&r->out);
+    size_t used = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
 
-    *bytes = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
+    *bytes = dnstap__min(used, r->size); /* the ring may have moved on meanwhile */
     *messages = DNSTAP_LOAD(&r->recorded) - out;
 }
 

@@ -46,13 +46,15 @@ static bool add(dnstap__ring *r, size_t size, size_t number)
 static size_t send_some(dnstap__ring *r, size_t *done, size_t n, size_t *frames)
 {
     const uint8_t *data = NULL;
-    size_t at = r->tail, span = dnstap__ring_span(r, &at, r->published, &data);
+    size_t at = r->tail, span = dnstap__ring_span(r, &at, r->published, &data), whole;
 
     *frames = 0;
     if (!span) return 0;
     assert_true(*done < span);
     n = dnstap__min(n, span - *done);
-    *done = dnstap__ring_release(r, at, data, *done + n, frames);
+    whole = dnstap__whole_frames(data, *done + n, frames);
+    *done += n - whole;
+    dnstap__ring_release(r, at + whole, *frames);
     return n;
 }
 
@@ -348,7 +350,8 @@ static void model_send(model *m, dnstap__ring *r, size_t most)
         left -= m->size[m->first++ % MODEL];
     }
     m->count -= i;
-    m->sent = dnstap__ring_release(r, at, data - (n - left), n, &frames);
+    m->sent = n - dnstap__whole_frames(data - (n - left), n, &frames);
+    dnstap__ring_release(r, at + n - left, frames);
     assert_int_equal(m->sent, left);
     assert_int_equal(frames, i);
 }
