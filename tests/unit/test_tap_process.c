@@ -1,0 +1,359 @@
+/* A tap in processes: forked before and after its start, daemonised, behind chroot and setuid, with
+ * signals. The collector sees each frame once. A child tells by its exit status what it saw. */
+#define _GNU_SOURCE
+#define DNSTAP_IMPLEMENTATION
+#include "dnstap.h"
+#include "tap_support.h"
+#include "tap_peer.h"
+#include <sys/wait.h>
+
+/* In a child a failed assertion must not run the other tests. */
+#define CHILD_ASSERT(what)                                                    \
+    do {                                                                      \
+        if (!(what)) {                                                        \
+            fprintf(stderr, "child: %s:%d: %s\n", __FILE__, __LINE__, #what); \
+            _exit(1);                                                         \
+        }                                                                     \
+    } while (0)
+
+static void child_ended_well(pid_t child)
+{
+    int status = -1;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void child_logs(dnstap_tap *tap, uint32_t producer, unsigned count)
+{
+    while (count--) CHILD_ASSERT(log_next(tap, producer) == 1);
+}
+
+static void child_start_log_close(dnstap_tap *tap, uint32_t producer, unsigned count)
+{
+    CHILD_ASSERT(dnstap_start(tap) == DNSTAP_OK);
+    child_logs(tap, producer, count);
+    CHILD_ASSERT(dnstap_close(tap, PATIENCE) == DNSTAP_OK);
+    _exit(0);
+}
+
+static void test_each_process_may_start_what_was_opened_before_the_fork(void **state)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    pid_t child;
+
+    (void)state;
+    collector_open(&c, "before");
+    peer_options(&o, c.endpoint);
+    tap = peer_open(&o);
+    child = fork();
+    if (!child) child_start_log_close(tap, 1, 20);
+    collector_read_to_stop(&c);
+    child_ended_well(child);
+    collector_hang_up(&c);
+    assert_int_equal(dnstap_start(tap), DNSTAP_OK);
+    logged[0] = 0;
+    assert_int_equal(log_next(tap, 0), 1);
+    close_in_order(&c, tap);
+    assert_int_equal(seen.frames, 21);
+    assert_int_equal(c.connections, 2);
+    collector_close(&c);
+}
+
+static void test_daemonised_tap_delivers_what_was_logged_before_too(void **state)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    pid_t parent;
+
+    (void)state;
+    collector_open(&c, "daemon");
+    peer_options(&o, c.endpoint);
+    forget_all();
+    parent = fork();
+    if (!parent) {
+        tap = dnstap_open(&o, NULL);
+        CHILD_ASSERT(tap);
+        child_logs(tap, 0, 5);
+        if (fork()) _exit(0);
+        setsid();
+        child_start_log_close(tap, 0, 5);
+    }
+    child_ended_well(parent);
+    collector_read_to_stop(&c);
+    assert_int_equal(seen.frames, 10);
+    assert_int_equal(c.connections, 1);
+    collector_close(&c);
+}
+
+static void test_child_of_a_connected_tap_has_a_connection_of_its_own(void **state)
+{
+    collector c, own;
+    dnstap_options o;
+    dnstap_status s;
+    dnstap_tap *tap;
+    pid_t child;
+
+    (void)state;
+    collector_open(&c, "connected");
+    peer_options(&o, c.endpoint);
+    tap = peer_start(&o);
+    log_many(tap, 30);
+    collector_read_until(&c, 30);
+    child = fork();
+    if (!child) {
+        log_next(tap, 2); /* inherited or lost: not the child's to send */
+        CHILD_ASSERT(dnstap_after_fork(tap) == DNSTAP_OK);
+        dnstap_get_status(tap, &s);
+        CHILD_ASSERT(s.recorded == s.sent + s.queued + s.discarded && s.queued == 0);
+        CHILD_ASSERT(s.discarded == 1);
+        logged[1] = 10;
+        child_start_log_close(tap, 1, 10);
+    }
+    own = c;
+    own.fd = -1;
+    own.ends = 0;
+    collector_read_to_stop(&own);
+    collector_hang_up(&own);
+    child_ended_well(child);
+    assert_int_equal(seen.frames, 40);
+    logged[1] = 20;
+    log_many(tap, 30); /* the parent's connection is as it was */
+    close_in_order(&c, tap);
+    assert_int_equal(seen.frames, 70);
+    collector_close(&c);
+}
+
+/* Wherever the parent's service is at that moment. */
+static void test_books_of_a_child_balance_whenever_it_was_forked(void **state)
+{
+    dnstap_options o;
+    dnstap_status s;
+    dnstap_tap *tap;
+    pid_t child;
+    char endpoint[80];
+    unsigned i, k, unbalanced = 0;
+    int status;
+
+    (void)state;
+    snprintf(endpoint, sizeof endpoint, "file://%s/busy", folder);
+    peer_options(&o, endpoint);
+    o.flush_ms = DNSTAP_FLUSH_NOW;
+    tap = peer_start(&o);
+    for (i = 0; i < 150; i++) {
+        for (k = 0; k < 20; k++) log_next(tap, k % 3);
+        child = fork();
+        if (!child) {
+            dnstap_after_fork(tap);
+            dnstap_get_status(tap, &s);
+            _exit(s.recorded == s.sent + s.queued + s.discarded ? 0 : 1);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        unbalanced += status != 0;
+    }
+    assert_int_equal(unbalanced, 0);
+    assert_int_equal(dnstap_close(tap, PATIENCE), DNSTAP_OK);
+}
+
+static uint64_t cpu_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Three children that do not call dnstap_after_fork: one only ends, one closes, one logs. */
+static void test_child_that_is_not_told_disturbs_nothing(void **state)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    unsigned kind;
+    uint64_t cpu;
+    pid_t child;
+
+    (void)state;
+    collector_open(&c, "untouched");
+    peer_options(&o, c.endpoint);
+    tap = peer_start(&o);
+    for (kind = 0; kind < 3; kind++) {
+        log_many(tap, 30);
+        collector_read_until(&c, 30 * (kind + 1));
+        collector_read(&c, 100); /* idle by now */
+        child = fork();
+        if (!child) {
+            if (kind == 1) CHILD_ASSERT(dnstap_close(tap, 1000) == DNSTAP_OK);
+            if (kind == 2) child_logs(tap, 0, 100);
+            _exit(0);
+        }
+        child_ended_well(child);
+        cpu = cpu_ms();
+        assert_int_equal(collector_read(&c, 300), -1); /* no STOP, no end, no message */
+        assert_in_range(cpu_ms() - cpu, 0, 60);
+    }
+    close_in_order(&c, tap);
+    assert_int_equal(c.connections, 1);
+    assert_int_equal(seen.frames, 90);
+    collector_close(&c);
+}
+
+/* -- privileges -- */
+
+static void in_jail(const char *endpoint)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+
+    peer_options(&o, endpoint);
+    forget_all();
+    tap = dnstap_open(&o, NULL);
+    CHILD_ASSERT(tap);
+    CHILD_ASSERT(chroot(folder) == 0 && chdir("/") == 0 && setuid(65534) == 0);
+    child_start_log_close(tap, 0, 25);
+}
+
+static void test_tap_starts_behind_chroot_and_setuid(void **state)
+{
+    char endpoint[80], name[64];
+    static uint8_t all[1 << 16];
+    oracle file;
+    collector c;
+    FILE *f;
+    pid_t child;
+
+    (void)state;
+    if (geteuid()) skip();
+    forget_all();
+    assert_int_equal(chmod(folder, 0755), 0);
+    collector_open(&c, "jail");
+    child = fork();
+    if (!child) in_jail("unix:///jail");
+    collector_read_to_stop(&c);
+    child_ended_well(child);
+    assert_int_equal(seen.frames, 25);
+    collector_close(&c);
+    forget_all();
+    snprintf(name, sizeof name, "%s/jail.fstrm", folder);
+    snprintf(endpoint, sizeof endpoint, "file://%s", name);
+    child = fork();
+    if (!child) in_jail(endpoint);
+    child_ended_well(child);
+    f = fopen(name, "rb");
+    assert_non_null(f);
+    oracle_init(&file, false);
+    oracle_feed(&file, all, fread(all, 1, sizeof all, f));
+    fclose(f);
+    assert_int_equal(file.frames, 25);
+    assert_int_equal(file.phase, AT_END);
+}
+
+/* -- signals -- */
+
+static volatile pthread_t tap_thread;
+static volatile int handled, in_tap_thread, pipes;
+
+static void on_signal(int number)
+{
+    if (number == SIGPIPE)
+        pipes++;
+    else
+        handled++;
+    if (pthread_equal(pthread_self(), tap_thread)) in_tap_thread++;
+}
+
+static void test_signals_are_handled_anywhere_but_in_the_taps_thread(void **state)
+{
+    struct sigaction action, before;
+    sigset_t one, old;
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    uint64_t end;
+    int i;
+
+    (void)state;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGUSR1, &action, &before);
+    collector_open(&c, "signals");
+    peer_options(&o, c.endpoint);
+    tap = peer_start(&o);
+    tap_thread = tap->thread;
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    handled = in_tap_thread = 0;
+    for (i = 0; i < 20; i++) { /* blocked here, it would have to run in the tap's thread */
+        pthread_sigmask(SIG_BLOCK, &one, &old);
+        kill(getpid(), SIGUSR1);
+        log_many(tap, 1);
+        collector_read_until(&c, (uint64_t)i + 1);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+    }
+    for (end = real_ms() + PATIENCE; !handled && real_ms() < end;) poll(NULL, 0, 1);
+    assert_int_equal(handled, 20);
+    assert_int_equal(in_tap_thread, 0);
+    close_in_order(&c, tap);
+    collector_close(&c);
+    sigaction(SIGUSR1, &before, NULL);
+}
+
+static void no_pipe_signal(const char *name)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    uint64_t end = real_ms() + PATIENCE;
+    dnstap_status s;
+
+    collector_open(&c, name);
+    peer_options(&o, c.endpoint);
+    tap = peer_open(&o);
+    do {
+        dnstap_service(tap);
+        if (c.fd < 0 && readable(c.listener, 0)) collector_accept(&c);
+        if (c.fd >= 0) collector_read(&c, 0);
+        dnstap_get_status(tap, &s);
+        assert_true(real_ms() < end);
+    } while (s.state != DNSTAP_STARTED);
+    log_many(tap, 300);
+    collector_close(&c);
+    dnstap_service(tap);
+    log_many(tap, 300);
+    dnstap_service(tap);
+    assert_int_equal(pipes, 0);
+    dnstap_close(tap, 0);
+}
+
+static void test_writing_to_a_dead_collector_raises_no_signal(void **state)
+{
+    struct sigaction action, before;
+
+    (void)state;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGPIPE, &action, &before);
+    pipes = 0;
+    no_pipe_signal("dead");
+    no_pipe_signal(NULL);
+    sigaction(SIGPIPE, &before, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_process_may_start_what_was_opened_before_the_fork),
+        cmocka_unit_test(test_daemonised_tap_delivers_what_was_logged_before_too),
+        cmocka_unit_test(test_child_of_a_connected_tap_has_a_connection_of_its_own),
+        cmocka_unit_test(test_books_of_a_child_balance_whenever_it_was_forked),
+        cmocka_unit_test(test_child_that_is_not_told_disturbs_nothing),
+        cmocka_unit_test(test_tap_starts_behind_chroot_and_setuid),
+        cmocka_unit_test(test_signals_are_handled_anywhere_but_in_the_taps_thread),
+        cmocka_unit_test(test_writing_to_a_dead_collector_raises_no_signal),
+    };
+
+    return cmocka_run_group_tests_name("tap processes", tests, make_folder, drop_folder);
+}
