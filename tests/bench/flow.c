@@ -468,7 +468,7 @@ static void produce_slowly(const side *s, uint64_t count)
 {
     run r = make_run(s, PACED, count);
 
-    r.rate = 20000;
+    r.rate = 5000;
     go(&r);
     note("produce", &r);
     if (r.dropped) die("flow: dropped");

@@ -16,7 +16,7 @@
 #include <time.h>
 
 #define IDENTITY "resolver01.example.net"
-#define VERSION  "demo-1.0"
+#define VERSION "demo-1.0"
 enum { MIX = 4, FRAME_MAX = 2048, DNS_MAX = 500 };
 
 typedef struct event {
@@ -117,7 +117,7 @@ static inline void set_bytes(ProtobufCBinaryData *to, const void *data, size_t s
     to->len = size;
 }
 
-#define SET(m, field, value)        ((m)->has_##field = 1, (m)->field = (value))
+#define SET(m, field, value) ((m)->has_##field = 1, (m)->field = (value))
 #define SET_BYTES(m, field, p, len) ((m)->has_##field = 1, set_bytes(&(m)->field, p, len))
 
 static inline void fill_peer_common(Dnstap__Dnstap *d, Dnstap__Message *m, const event *e)
