@@ -1,0 +1,141 @@
+/* Idle to busy and back, many thousand times with the real thread: a message that finds the service
+ * asleep, or on its way to sleep, must arrive at once. The transport has a descriptor that never
+ * becomes ready, so that nothing but the wake-up call ends a long sleep. All turns with TEST_LONG=1,
+ * else as many as go into ten seconds. */
+#define DNSTAP_IMPLEMENTATION
+#include "dnstap.h"
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+enum { TURNS = 100000, SECONDS = 5, LOST_MS = 3000, AT_ONCE_US = 5000, START_SIZE = 42 };
+
+static size_t arrived; /* bytes; the service's thread writes, the producer reads */
+static int silence[2]; /* a pipe nobody writes to */
+
+static long take_bytes(void *self, const void *data, size_t size, short *wants)
+{
+    (void)self, (void)data, (void)wants;
+    __atomic_add_fetch(&arrived, size, __ATOMIC_RELEASE);
+    return (long)size;
+}
+
+static long have_none(void *self, void *data, size_t size, short *wants)
+{
+    (void)self, (void)data, (void)size, (void)wants;
+    return DNSTAP_AGAIN;
+}
+
+static void do_nothing(void *self) { (void)self; }
+
+static int have_descriptor(void *self)
+{
+    (void)self;
+    return silence[0];
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+/* How long until so many bytes are there; UINT64_MAX: they don't come. */
+static uint64_t wait_for(size_t bytes)
+{
+    uint64_t begin = now_us(), now = begin;
+
+    while (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) < bytes) {
+        sched_yield();
+        now = now_us();
+        if (now - begin > LOST_MS * 1000u) return UINT64_MAX;
+    }
+    return now - begin;
+}
+
+static dnstap_tap *open_tap(int flush_ms)
+{
+    static dnstap_transport transport;
+    dnstap_options options;
+    dnstap_error error;
+    dnstap_tap *tap;
+
+    memset(&options, 0, sizeof options);
+    arrived = 0;
+    assert_int_equal(pipe(silence), 0);
+    transport.send = take_bytes;
+    transport.recv = have_none;
+    transport.close = do_nothing;
+    transport.fd = have_descriptor;
+    options.transport = &transport;
+    options.unidirectional = true;
+    options.flush_ms = flush_ms;
+    tap = dnstap_open(&options, &error);
+    if (!tap) fail_msg("%s", error.text);
+    assert_int_equal(dnstap_start(tap), DNSTAP_OK);
+    assert_true(wait_for(START_SIZE) != UINT64_MAX);
+    return tap;
+}
+
+static void idle_us(uint64_t us)
+{
+    uint64_t end = now_us() + us;
+
+    while (now_us() < end) {
+    }
+}
+
+/* One message in each turn, after a pause of 0 … pause_us. */
+static void take_turns(int flush_ms, unsigned pause_us, size_t turns)
+{
+    dnstap_tap *tap = open_tap(flush_ms);
+    uint64_t end = now_us() + SECONDS * 1000000u, took, longest = 0;
+    size_t turn, each = 0, expected = START_SIZE, late = 0;
+    unsigned random = 1;
+    dnstap_message m;
+
+    for (turn = 0; turn < turns && (now_us() < end || getenv("TEST_LONG")); turn++) {
+        random = random * 1103515245u + 12345u;
+        idle_us((random >> 16) % (pause_us + 1));
+        dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+        assert_int_equal(dnstap_log(tap, &m), 1);
+        took = wait_for(expected + (each ? each : 1));
+        if (took == UINT64_MAX) fail_msg("turn %zu: no wake-up in %d ms", turn, LOST_MS);
+        if (!each) each = __atomic_load_n(&arrived, __ATOMIC_ACQUIRE) - expected;
+        expected += each;
+        late += took > AT_ONCE_US;
+        if (took > longest) longest = took;
+    }
+    print_message("# flush_ms %d: %zu turns, %zu over %d us, the longest %lu us\n", flush_ms, turn,
+                  late, AT_ONCE_US, (unsigned long)longest);
+    assert_true(turn > 100 && late < turn / 2);
+    assert_int_equal(dnstap_close(tap, 1000), DNSTAP_OK);
+    close(silence[0]);
+    close(silence[1]);
+}
+
+static void test_no_wake_up_is_lost_when_each_message_is_sent_at_once(void **state)
+{
+    (void)state;
+    take_turns(DNSTAP_FLUSH_NOW, 40, TURNS);
+}
+
+/* Naps of a millisecond: messages come before, at and after their end. */
+static void test_no_wake_up_is_lost_at_the_end_of_naps(void **state)
+{
+    (void)state;
+    take_turns(1, 2500, TURNS / 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_wake_up_is_lost_when_each_message_is_sent_at_once),
+        cmocka_unit_test(test_no_wake_up_is_lost_at_the_end_of_naps),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
