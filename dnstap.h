@@ -6022,6 +6022,7 @@ static void *dnstap__thread(void *argument)
 DNSTAP_API int dnstap_start(dnstap_tap *tap)
 {
     if (tap->running || tap->options.wake || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    DNSTAP_STORE(&tap->poller, 0); /* no thread of the caller's polls any more */
     if (dnstap__spawn(&tap->thread, dnstap__thread, tap)) return DNSTAP_SYSTEM;
     tap->running = true;
     return DNSTAP_OK;
