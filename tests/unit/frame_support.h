@@ -219,10 +219,7 @@ static void listener_open(listener *l, size_t buffer_size, bool bidirectional)
     dnstap_frame_reader_init(&l->reader, l->buffer, buffer_size, bidirectional);
 }
 
-static void listener_close(listener *l)
-{
-    free(l->buffer);
-}
+static void listener_close(listener *l) { free(l->buffer); }
 
 static void listener_hash(listener *l, const void *data, size_t size)
 {

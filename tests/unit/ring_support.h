@@ -24,15 +24,9 @@ static void ring_open(dnstap__ring *r, size_t size, size_t position, size_t limi
     r->recorded = r->out = r->bytes = r->seen_bytes = position;
 }
 
-static void ring_close(dnstap__ring *r)
-{
-    free(r->data);
-}
+static void ring_close(dnstap__ring *r) { free(r->data); }
 
-static uint8_t ring_byte(size_t number, size_t i)
-{
-    return (uint8_t)(number * 31 + i * 7 + 1);
-}
+static uint8_t ring_byte(size_t number, size_t i) { return (uint8_t)(number * 31 + i * 7 + 1); }
 
 /* Frame number `number`, of size bytes with its header. */
 static void ring_write(uint8_t *p, size_t size, size_t number)

@@ -34,10 +34,7 @@ static void load_raw(stream *s, const recording *r, const char *direction)
     stream_from_file(s, DATA "/raw", name);
 }
 
-static size_t control_size(const uint8_t *p)
-{
-    return 8 + big_endian(p + 4);
-}
+static size_t control_size(const uint8_t *p) { return 8 + big_endian(p + 4); }
 
 /* Where the data frames of a well-formed stream begin and end. */
 static void find_data(const stream *s, size_t *begin, size_t *end)

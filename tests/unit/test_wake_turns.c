@@ -56,7 +56,19 @@ static uint64_t wait_for(size_t bytes)
     return now - begin;
 }
 
-static dnstap_tap *open_tap(int flush_ms)
+/* The beginning by dnstap_pollfds and dnstap_service, in this thread. */
+static void begin_by_hand(dnstap_tap *tap)
+{
+    struct pollfd fds[DNSTAP_POLLFDS];
+    int timeout;
+
+    while (arrived < START_SIZE || timeout == 0) {
+        dnstap_service(tap);
+        dnstap_pollfds(tap, fds, DNSTAP_POLLFDS, &timeout);
+    }
+}
+
+static dnstap_tap *open_tap(int flush_ms, bool by_hand)
 {
     static dnstap_transport transport;
     dnstap_options options;
@@ -75,9 +87,17 @@ static dnstap_tap *open_tap(int flush_ms)
     options.flush_ms = flush_ms;
     tap = dnstap_open(&options, &error);
     if (!tap) fail_msg("%s", error.text);
+    if (by_hand) begin_by_hand(tap);
     assert_int_equal(dnstap_start(tap), DNSTAP_OK);
     assert_true(wait_for(START_SIZE) != UINT64_MAX);
     return tap;
+}
+
+static void close_tap(dnstap_tap *tap)
+{
+    assert_int_equal(dnstap_close(tap, 1000), DNSTAP_OK);
+    close(silence[0]);
+    close(silence[1]);
 }
 
 static void idle_us(uint64_t us)
@@ -91,7 +111,7 @@ static void idle_us(uint64_t us)
 /* One message in each turn, after a pause of 0 … pause_us. */
 static void take_turns(int flush_ms, unsigned pause_us, size_t turns)
 {
-    dnstap_tap *tap = open_tap(flush_ms);
+    dnstap_tap *tap = open_tap(flush_ms, false);
     uint64_t end = now_us() + SECONDS * 1000000u, took, longest = 0;
     size_t turn, each = 0, expected = START_SIZE, late = 0;
     unsigned random = 1;
@@ -112,9 +132,21 @@ static void take_turns(int flush_ms, unsigned pause_us, size_t turns)
     print_message("# flush_ms %d: %zu turns, %zu over %d us, the longest %lu us\n", flush_ms, turn,
                   late, AT_ONCE_US, (unsigned long)longest);
     assert_true(turn > 100 && late < turn / 2);
-    assert_int_equal(dnstap_close(tap, 1000), DNSTAP_OK);
-    close(silence[0]);
-    close(silence[1]);
+    close_tap(tap);
+}
+
+/* A thread that polls needs no call; one that polled once does. */
+static void test_thread_that_polled_before_the_start_still_calls_the_service(void **state)
+{
+    dnstap_tap *tap = open_tap(DNSTAP_FLUSH_NOW, true);
+    dnstap_message m;
+
+    (void)state;
+    dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+    idle_us(50000);
+    assert_int_equal(dnstap_log(tap, &m), 1);
+    assert_true(wait_for(START_SIZE + 1) != UINT64_MAX);
+    close_tap(tap);
 }
 
 static void test_no_wake_up_is_lost_when_each_message_is_sent_at_once(void **state)
@@ -135,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_wake_up_is_lost_when_each_message_is_sent_at_once),
         cmocka_unit_test(test_no_wake_up_is_lost_at_the_end_of_naps),
+        cmocka_unit_test(test_thread_that_polled_before_the_start_still_calls_the_service),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
