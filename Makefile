@@ -86,6 +86,8 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnsta
 	$(CC) $(flags) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
 	    -lprotobuf-c -lcmocka -o $@
 
+build/unit/test_loop_uv: libs += -luv
+
 units: $(unit)
 
 .PHONY: all demo test test-long bench lint proto install clean help units
