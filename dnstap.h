@@ -1814,16 +1814,24 @@ static int dnstap__advance(dnstap__input *in, const pb_istream_t *stream, bool o
     return ok ? 1 : DNSTAP_BAD_PAYLOAD;
 }
 
-/* Most are of one byte, and not worth a stream. */
-static int dnstap__read_uint64(dnstap__input *in, uint64_t *out)
+/* Most are of one byte, and not worth a stream; lengths and ports are often of two. */
+static int dnstap__read_varint(dnstap__input *in, uint64_t *out)
 {
     pb_istream_t stream;
-    if (in->p < in->end && *in->p < 0x80) {
-        *out = *in->p++;
+    if (in->end - in->p >= 2 && in->p[1] < 0x80) {
+        *out = (in->p[0] & 0x7fu) | (uint32_t)in->p[1] << 7;
+        in->p += 2;
         return 1;
     }
     stream = dnstap__stream_of(in);
     return dnstap__advance(in, &stream, pb_decode_varint(&stream, out));
+}
+
+DNSTAP__INLINE int dnstap__read_uint64(dnstap__input *in, uint64_t *out)
+{
+    if (in->p == in->end || *in->p >= 0x80) return dnstap__read_varint(in, out);
+    *out = *in->p++;
+    return 1;
 }
 
 static int dnstap__read_fixed32(dnstap__input *in, uint32_t *out)
