@@ -1,5 +1,5 @@
-/* What the tests of the frame machines share: streams written as text, files, and a reader that is
- * fed piece by piece. Every piece is a heap block of its exact size, so that AddressSanitizer sees
+/* What the tests of the frame machines share: streams written as text, and a reader that is fed
+ * piece by piece. Every piece is a heap block of its exact size, so that AddressSanitizer sees
  * a machine that looks beyond it.
  *
  * A stream as text, its parts divided by blanks; d stands for our content type:
@@ -175,19 +175,6 @@ static void stream_from_text(stream *s, const char *text)
 {
     s->size = 0;
     for (; *text; text += strcspn(text, " "), text += strspn(text, " ")) put_part(s, text);
-}
-
-static void stream_from_file(stream *s, const char *folder, const char *name)
-{
-    char path[300];
-    FILE *file;
-
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    file = fopen(path, "rb");
-    if (!file) fail_msg("%s: can't be opened", path);
-    s->size = fread(s->data, 1, sizeof s->data, file);
-    assert_true(s->size < sizeof s->data);
-    fclose(file);
 }
 
 /* A block of size bytes and none more. */

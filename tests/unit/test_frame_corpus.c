@@ -26,6 +26,19 @@ static const recording recordings[] = {
 };
 enum { RECORDINGS = sizeof recordings / sizeof *recordings };
 
+static void stream_from_file(stream *s, const char *folder, const char *name)
+{
+    char path[300];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    file = fopen(path, "rb");
+    if (!file) fail_msg("%s: can't be opened", path);
+    s->size = fread(s->data, 1, sizeof s->data, file);
+    assert_true(s->size < sizeof s->data);
+    fclose(file);
+}
+
 static void load_raw(stream *s, const recording *r, const char *direction)
 {
     char name[100];
