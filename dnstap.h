@@ -5186,8 +5186,9 @@ static int dnstap__break_transport(dnstap_tap *tap, int code)
 {
     int sys_errno = code == DNSTAP_SYSTEM ? errno : 0;
     const char *why = code == DNSTAP_END ? "closed by the sink" : dnstap_strerror(code);
+    const dnstap_transport *t = tap->state == DNSTAP_CONNECTING ? &tap->lower : &tap->transport;
 
-    if (code != DNSTAP_END && tap->transport.error) why = tap->transport.error(tap->transport.self);
+    if (code != DNSTAP_END && t->error) why = t->error(t->self);
     return dnstap__break(tap, code, sys_errno, why);
 }
 

@@ -195,10 +195,7 @@ static void test_sink_that_never_answers_is_left_after_the_deadline(void **state
 
 /* -- at random -- */
 
-static size_t one_of(size_t usual, size_t below)
-{
-    return rnd(3) ? usual : rnd((uint32_t)below);
-}
+static size_t one_of(size_t usual, size_t below) { return rnd(3) ? usual : rnd((uint32_t)below); }
 
 static script random_script(void)
 {
@@ -421,6 +418,68 @@ static void test_status_taken_while_the_state_changes_has_no_negative_age(void *
     dnstap_close(tap, 1000);
 }
 
+/* Time only passes when the tap waits, and it waits as long as it says. */
+static unsigned waits_in(dnstap_tap *tap, uint64_t ms)
+{
+    uint64_t end = now_ms + ms;
+    unsigned waits = 0;
+
+    for (; now_ms < end; waits++) fake_turn(tap);
+    return waits;
+}
+
+static void test_idle_tap_wakes_hardly_ever_with_a_barrier_or_without(void **state)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+    struct pollfd fds[DNSTAP_POLLFDS];
+    int timeout;
+
+    (void)state;
+    for (barrier = true;; barrier = false) {
+        fake_options(&o);
+        tap = fake_open(&o, &faultless, 1);
+        log_next(tap, 0);
+        turns_until_sent(tap, 20);
+        waits_in(tap, 500);
+        assert_in_range(waits_in(tap, 10000), 10, 12);
+        dnstap_pollfds(tap, fds, DNSTAP_POLLFDS, &timeout);
+        if (barrier)
+            assert_int_equal(timeout, -1);
+        else
+            assert_in_range(timeout, 900, 1000);
+        close_within(tap, 1000, DNSTAP_OK);
+        if (!barrier) break;
+    }
+    barrier = true;
+}
+
+static void test_drops_are_reported_every_ten_seconds_at_most(void **state)
+{
+    script s = faultless;
+    dnstap_options o;
+    dnstap_status status;
+    dnstap_tap *tap;
+    uint64_t end = now_ms + 35000;
+    unsigned i;
+
+    (void)state;
+    s.mute = true;
+    fake_options(&o);
+    tap = fake_open(&o, &s, 1);
+    while (now_ms < end) {
+        for (i = 0; i < 20; i++) log_next(tap, 0);
+        dnstap_service(tap);
+        now_ms += 7;
+    }
+    assert_in_range(said.dropped, 3, 4); /* the first as soon as something is dropped */
+    dnstap_get_status(tap, &status);
+    assert_true(status.dropped_full > 10000);
+    assert_int_equal(said.lost, 1);
+    dnstap_close(tap, 1);
+    assert_int_equal(said.dropped, 5); /* and the rest in the end */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,6 +493,8 @@ int main(void)
         cmocka_unit_test(test_sink_that_never_answers_is_left_after_the_deadline),
         cmocka_unit_test(test_random_faults_lose_nothing),
         cmocka_unit_test(test_random_lasting_faults_lose_only_what_close_says),
+        cmocka_unit_test(test_idle_tap_wakes_hardly_ever_with_a_barrier_or_without),
+        cmocka_unit_test(test_drops_are_reported_every_ten_seconds_at_most),
         cmocka_unit_test(test_send_that_takes_nothing_counts_as_again),
         cmocka_unit_test(test_again_without_a_reason_does_not_spin),
         cmocka_unit_test(test_sink_that_dies_after_each_message_is_not_flooded),
