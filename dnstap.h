@@ -106,11 +106,11 @@
  *   each; further ones share one more ring, under a short spin: correct, only slower. A thread that
  *   ends hands its ring on. dnstap_log_as takes the caller's own thread number instead and needs no
  *   look-up. dnstap_service and dnstap_pollfds: one thread at a time. dnstap_close: when no other
- *   thread is in the tap, and none that has logged is just ending. One thread's messages are
- *   delivered in order; those of several threads may overtake each other.
+ *   thread is in the tap, and those that have logged and ended are joined. One thread's messages
+ *   are delivered in order; those of several threads may overtake each other.
  *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
- *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one write to an
- *   eventfd, or options.wake.
+ *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one wake-up: getpid,
+ *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake.
  *
  * PROCESSES
  *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing. The
@@ -537,7 +537,8 @@ typedef struct dnstap_options {
     size_t tls_input;         /* record buffer for what is received; default 4,096, at least 837 */
     size_t tls_output;        /* for what is sent; default 16,469 (full records), at least 597;
                                  SIZE_MAX: shared with tls_input */
-    /* hooks; user is theirs; called from service and its thread only, but for wake */
+    /* hooks; user is theirs. From service and its thread only, but for wake (any thread) and
+     * monotonic_ms (also from open, status, flush and close) */
     void *user;
     void (*log)(void *user, int level, const char *text); /* DNSTAP_LOG_…; default: nowhere */
     uint64_t (*monotonic_ms)(void *user);                  /* default: CLOCK_MONOTONIC */
@@ -2385,7 +2386,6 @@ typedef struct dnstap__ring {
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
     size_t seen_bytes;         /* the service's own: what it has looked at */
-    size_t flush_to;           /* who flushes waits for the tail to come here */
     uint8_t pad2[DNSTAP_CACHE_LINE];
     size_t owner, lock, busy;  /* a thread has it; lock and losses of the shared ring */
 } dnstap__ring;
@@ -6062,31 +6062,29 @@ static void dnstap__pause(void)
 static void dnstap__pause(void) {}
 #endif
 
-static bool dnstap__flushed(const dnstap_tap *tap)
+/* Asks the service to hurry, and waits a little; false: it is too late. */
+static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
 {
-    uint32_t i;
+    uint64_t now = dnstap__now(tap);
 
-    for (i = 0; i < tap->ring_count; i++)
-        if ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&tap->rings[i].tail) -
-                        DNSTAP_LOAD(&tap->rings[i].flush_to)) < 0)
-            return false;
+    if (now >= end) return false;
+    if (!DNSTAP_EXCHANGE(&tap->hurry, 1) && tap->running) dnstap__nudge(tap);
+    if (tap->running) dnstap__pause();
+    else dnstap__wait_and_turn(tap, (int)(end - now));
     return true;
 }
 
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 {
-    uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0), now;
+    uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    size_t target;
     uint32_t i;
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
-    for (i = 0; i < tap->ring_count; i++)
-        DNSTAP_STORE(&tap->rings[i].flush_to, DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published));
-    while (!dnstap__flushed(tap)) {
-        now = dnstap__now(tap);
-        if (now >= end) return DNSTAP_TIMEOUT;
-        if (!DNSTAP_EXCHANGE(&tap->hurry, 1) && tap->running) dnstap__nudge(tap);
-        if (tap->running) dnstap__pause();
-        else dnstap__wait_and_turn(tap, (int)(end - now));
+    for (i = 0; i < tap->ring_count; i++) {
+        target = DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published);
+        while ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&tap->rings[i].tail) - target) < 0)
+            if (!dnstap__hurry(tap, end)) return DNSTAP_TIMEOUT;
     }
     return DNSTAP_OK;
 }
