@@ -227,7 +227,7 @@ static void move_positions(dnstap_tap *tap)
     for (i = 0; i < tap->ring_count; i++) {
         dnstap__ring *r = &tap->rings[i];
 
-        r->published = r->tail = r->flush_to = r->floor = SIZE_MAX - rnd(9000);
+        r->published = r->tail = r->floor = SIZE_MAX - rnd(9000);
         r->bytes = r->seen_bytes = r->wake_at = SIZE_MAX - rnd(9000);
     }
 }
