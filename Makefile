@@ -89,6 +89,7 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnsta
 build/unit/test_loop_uv: libs += -luv
 
 units: $(unit)
+peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))
 
-.PHONY: all demo test test-long bench lint proto install clean help units
+.PHONY: all demo test test-long bench lint proto install clean help units peers
 .DELETE_ON_ERROR:
