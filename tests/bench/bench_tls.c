@@ -1,6 +1,6 @@
 /* What TLS costs, memory to memory: our transport against BearSSL's own simplified I/O, which does
- * the least one can do around its engine. Both send 16 KB records of the same suite into a wire that
- * forgets them. And the longest single step of a handshake, client and server, as start runs it.
+ * the least one can do around its engine. Both send 16 KB records of the same suite into a wire
+ * that forgets them. And the longest single step of a handshake, client and server, of start.
  *   bench_tls REPETITIONS MEGABYTES CA.pem CERT.pem KEY.pem
  * Rows: name TAB unit TAB ours|peer TAB value. */
 #define _DEFAULT_SOURCE

@@ -20,7 +20,8 @@ given 'a key in SEC1' OK BR_ERR_OK '' client.pem sec1.key
 (openssl ecparam -name prime256v1 && cat sec1.key) >parameters.key
 given 'EC PARAMETERS before it' OK BR_ERR_OK '' client.pem parameters.key
 openssl pkcs8 -topk8 -in client.key -passout pass:secret -out encrypted.key
-given 'an encrypted key, PKCS#8' CONFIG LOCAL_3 'encrypted.key: .*encrypted' client.pem encrypted.key
+given 'an encrypted key, PKCS#8' CONFIG LOCAL_3 'encrypted.key: .*encrypted' \
+    client.pem encrypted.key
 openssl rsa -in clientrsa.key -aes128 -traditional -passout pass:secret -out dek.key 2>/dev/null
 given 'an encrypted key of the old form' CONFIG LOCAL_5 'passphrase' clientrsa.pem dek.key
 given 'an Ed25519 key' CONFIG LOCAL_5 'P-256' client.pem edwards.key
@@ -47,10 +48,11 @@ given 'bag attributes' OK BR_ERR_OK '' bag.pem bag.pem
 (openssl x509 -in client.pem -text && echo trailing text) >text.pem
 given 'text around it' OK BR_ERR_OK '' text.pem client.key
 head -c 500 client.pem >cut.pem
-given 'a certificate cut off' CONFIG LOCAL_5 'cut.pem: certificate is malformed or cut off' cut.pem \
-    client.key
+given 'a certificate cut off' CONFIG LOCAL_5 'cut.pem: certificate is malformed or cut off' \
+    cut.pem client.key
 head -c 150 client.key >cut.key
-given 'a key cut off' CONFIG LOCAL_5 'cut.key: private key is malformed or cut off' client.pem cut.key
+given 'a key cut off' CONFIG LOCAL_5 'cut.key: private key is malformed or cut off' \
+    client.pem cut.key
 : >empty.pem
 given 'an empty certificate file' CONFIG LOCAL_4 'empty.pem: no certificate' empty.pem client.key
 given 'an empty key file' CONFIG LOCAL_4 'empty.pem: no private key' client.pem empty.pem

@@ -143,8 +143,8 @@ start_peer $us
 wait "$peer"
 expect 'a client that only knocks' server.log FAIL LOCAL_1 'in the TLS handshake'
 start_peer $us
-(sleep 30 & echo $! >sleeper && wait) | openssl s_client -connect "127.0.0.1:$port" -sess_out session \
-    >other.log 2>other.err &
+(sleep 30 & echo $! >sleeper && wait) |
+    openssl s_client -connect "127.0.0.1:$port" -sess_out session >other.log 2>other.err &
 until_ok grep -q 'Session-ID: [0-9A-F]' other.log
 kill "$(cat sleeper)"
 wait "$peer"
