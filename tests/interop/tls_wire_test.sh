@@ -47,18 +47,18 @@ through=-b1 peers 'one byte at a time, client certificate' '--cert client.pem --
     '--ca ca.pem'
 peers '100 MB, full buffers' '--bytes 100000000 --io bidi' ''
 peers '100 MB through the smallest buffers' '--bytes 100000000 --io 1434' '--io 1434'
-start_server_file() { # a server that keeps what it receives in received.bin
+start_server_file() { # a server that keeps what it receives in received.bin, its process in $server
     stop_all
     port=$((port + 1))
     : >other.log
-    # its input must not end, or it would end too
-    sleep 600 | openssl s_server -accept "127.0.0.1:$port" -naccept 1 -quiet $theirs \
-        >received.bin 2>other.log &
-    running="$running $! $(pgrep -P $$ -x sleep | tail -n 1)"
-    until_ok connectable
+    [ -p held ] || mkfifo held # its input must not end, or it would end too
+    # shellcheck disable=SC2086
+    openssl s_server -accept "127.0.0.1:$port" -naccept 1 -quiet $theirs <>held >received.bin \
+        2>other.log &
+    server=$!
+    running="$running $server"
+    until_ok grep -q ":$(printf %04X "$port") 00000000:0000 0A" /proc/net/tcp
 }
-connectable() { ss -ltn "sport = :$port" | grep -q LISTEN; }
-server_process() { ss -ltnp "sport = :$port" | sed -n 's/.*pid=\([0-9]*\).*/\1/p'; }
 
 # -- closing --
 sent() { # the first $1 bytes of what the client sends
@@ -75,7 +75,6 @@ sent "$size" | cmp - received.bin && [ "$size" -ge 16384 ] && [ $((size % 16384)
     not_ok "what was sealed before the close arrives ($size bytes)"
 
 start_server_file
-server=$(server_process)
 "$TLS_PEER" client --connect "127.0.0.1:$port" $named >client.log 2>&1 &
 peer=$!
 until_ok sh -c '[ "$(wc -c <received.bin)" = 2000 ]'
@@ -85,7 +84,6 @@ expect 'an end without close_notify is told' client.log FAIL LOCAL_1 closed=eof
 
 # -- peers that stop --
 start_server_file
-server=$(server_process)
 "$TLS_PEER" client --connect "127.0.0.1:$port" $named --bytes 1000000000 --timeout 1000 \
     >client.log 2>&1 &
 peer=$!
