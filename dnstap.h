@@ -2936,70 +2936,76 @@ static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path
 #define DNSTAP__TLS_SHARED ((size_t)-1)
 
 enum {
-    DNSTAP__TLS_INPUT = 4096,            /* a tap receives ACCEPT and FINISH, hardly more */
-    DNSTAP__TLS_INPUT_MIN = 512 + 325,   /* the smallest fragment, and BearSSL's overheads */
+    DNSTAP__TLS_INPUT = 4096,          /* a tap receives ACCEPT and FINISH, hardly more */
+    DNSTAP__TLS_INPUT_MIN = 512 + 325, /* the smallest fragment, and BearSSL's overheads */
     DNSTAP__TLS_OUTPUT_MIN = 512 + 85,
     DNSTAP__TLS_OVERHEAD_OUT = 85,
-    DNSTAP__TLS_ANCHORS = 128 * 1024,    /* Debian's CA bundle takes 71 KB */
-    DNSTAP__TLS_LEAF = 4096,             /* the peer's own certificate, for addresses and texts */
-    DNSTAP__TLS_CHAIN = 8,               /* certificates we can show */
-    DNSTAP__TLS_STEP = 512,              /* bytes of a handshake taken in one step */
-    DNSTAP__TLS_DRAIN = 256 * 1024       /* bytes read after a refusal, so that it arrives */
+    DNSTAP__TLS_ANCHORS = 128 * 1024, /* Debian's CA bundle takes 71 KB */
+    DNSTAP__TLS_LEAF = 4096,          /* the peer's own certificate, for addresses and texts */
+    DNSTAP__TLS_CHAIN = 8,            /* certificates we can show */
+    DNSTAP__TLS_STEP = 512,           /* bytes of a handshake taken in one step */
+    DNSTAP__TLS_DRAIN = 256 * 1024    /* bytes read after a refusal, so that it arrives */
 };
 
 /* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
 enum {
-    DNSTAP__TLS_EOF = 1001,       /* the connection ended without close_notify */
-    DNSTAP__TLS_NO_MATCH,         /* the key is not the certificate's */
-    DNSTAP__TLS_ENCRYPTED,        /* the key needs a passphrase */
-    DNSTAP__TLS_NOTHING,          /* no object of the kind in the file */
-    DNSTAP__TLS_MALFORMED,        /* not PEM, or not what it says it is */
-    DNSTAP__TLS_LEAF_TOO_LARGE,   /* no room to look for an address in the certificate */
-    DNSTAP__TLS_LOWER             /* the transport below failed */
+    DNSTAP__TLS_EOF = 1001,     /* the connection ended without close_notify */
+    DNSTAP__TLS_NO_MATCH,       /* the key is not the certificate's */
+    DNSTAP__TLS_ENCRYPTED,      /* the key needs a passphrase */
+    DNSTAP__TLS_NOTHING,        /* no object of the kind in the file */
+    DNSTAP__TLS_MALFORMED,      /* not PEM, or not what it says it is */
+    DNSTAP__TLS_LEAF_TOO_LARGE, /* no room to look for an address in the certificate */
+    DNSTAP__TLS_LOWER           /* the transport below failed */
 };
 
 /* What users meet, and what to do. The rest is a peer that breaks the protocol. */
-#define DNSTAP__TLS_ERRORS(X)                                                                     \
-    X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                  \
-    X(BR_ERR_BAD_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                          \
-    X(BR_ERR_BAD_LENGTH, "peer sent what is no TLS record; is that a TLS port?")                  \
-    X(BR_ERR_TOO_LARGE, "peer sent a record larger than options.tls_input; set it to 16709")      \
-    X(BR_ERR_BAD_MAC, "a record was damaged on its way")                                          \
-    X(BR_ERR_NO_RANDOM, "no entropy; set options.entropy")                                        \
-    X(BR_ERR_NO_CLIENT_AUTH, "client showed no certificate; give it one of options.ca_file's")    \
-    X(BR_ERR_BAD_SIGNATURE, "peer does not have the key of its certificate")                      \
-    X(BR_ERR_INVALID_ALGORITHM, "no signature or curve in common; use SHA-2 and P-256")           \
-    X(BR_ERR_WRONG_KEY_USAGE, "the certificate's key usage forbids to sign; issue another")       \
-    X(BR_ERR_X509_EMPTY_CHAIN, "peer showed no certificate")                                      \
+#define DNSTAP__TLS_ERRORS(X)                                                                      \
+    X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                   \
+    X(BR_ERR_BAD_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                           \
+    X(BR_ERR_BAD_LENGTH, "peer sent what is no TLS record; is that a TLS port?")                   \
+    X(BR_ERR_TOO_LARGE, "peer sent a record larger than options.tls_input; set it to 16709")       \
+    X(BR_ERR_BAD_MAC, "a record was damaged on its way; look for what tampers with it")            \
+    X(BR_ERR_NO_RANDOM, "no entropy; set options.entropy")                                         \
+    X(BR_ERR_NO_CLIENT_AUTH, "client showed no certificate; give it one of options.ca_file's")     \
+    X(BR_ERR_BAD_SIGNATURE,                                                                        \
+      "peer does not have the key of its certificate; give it the right one")                      \
+    X(BR_ERR_INVALID_ALGORITHM, "no signature or curve in common; use SHA-2 and P-256")            \
+    X(BR_ERR_WRONG_KEY_USAGE, "the certificate's key usage forbids to sign; issue another")        \
+    X(BR_ERR_X509_EMPTY_CHAIN, "peer showed no certificate; give it one")                          \
     X(BR_ERR_X509_UNSUPPORTED, "a certificate needs what BearSSL lacks (RSA-PSS, Ed25519, SHA-1);" \
-      " use RSA or P-256 with SHA-256")                                                           \
+                               " use RSA or P-256 with SHA-256")                                   \
     X(BR_ERR_X509_LIMIT_EXCEEDED, "a key or signature is larger than RSA-4096; use a smaller one") \
-    X(BR_ERR_X509_WRONG_KEY_TYPE, "signature and issuer's key are of different kinds")            \
-    X(BR_ERR_X509_BAD_SIGNATURE, "a certificate's signature is wrong")                            \
-    X(BR_ERR_X509_TIME_UNKNOWN, "no clock to check certificates by; set options.unix_time")       \
+    X(BR_ERR_X509_WRONG_KEY_TYPE,                                                                  \
+      "signature and issuer's key differ in kind; send the right chain")                           \
+    X(BR_ERR_X509_BAD_SIGNATURE, "a certificate's signature is wrong; send the right chain")       \
+    X(BR_ERR_X509_TIME_UNKNOWN, "no clock to check certificates by; set options.unix_time")        \
     X(BR_ERR_X509_DN_MISMATCH, "the chain is out of order; send the leaf first, then its issuers") \
-    X(BR_ERR_X509_CRITICAL_EXTENSION, "a certificate has a critical extension that BearSSL does"  \
-      " not know; issue it without, or not critical")                                             \
-    X(BR_ERR_X509_NOT_CA, "a certificate in the chain is not a CA's, or too far from it")         \
-    X(BR_ERR_X509_FORBIDDEN_KEY_USAGE, "a certificate's key usage forbids its use in the chain")  \
-    X(BR_ERR_X509_WEAK_PUBLIC_KEY, "an RSA key is smaller than 2048 bits; use a larger one")      \
-    X(BR_ERR_RECV_FATAL_ALERT + 40, "peer found no version, suite or certificate in common;" \
-      " it needs TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and may require a certificate") \
-    X(BR_ERR_RECV_FATAL_ALERT + 42, "peer refuses our certificate")                               \
-    X(BR_ERR_RECV_FATAL_ALERT + 43, "peer does not support our certificate's kind")               \
-    X(BR_ERR_RECV_FATAL_ALERT + 44, "peer says our certificate is revoked")                       \
-    X(BR_ERR_RECV_FATAL_ALERT + 45, "peer says our certificate is expired; check its clock too")  \
-    X(BR_ERR_RECV_FATAL_ALERT + 46, "peer refuses our certificate")                               \
-    X(BR_ERR_RECV_FATAL_ALERT + 48, "peer does not know our certificate's CA; tell it, or send"   \
-      " the whole chain")                                                                         \
-    X(BR_ERR_RECV_FATAL_ALERT + 51, "peer finds a signature of ours wrong")                       \
-    X(BR_ERR_RECV_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                    \
-    X(BR_ERR_RECV_FATAL_ALERT + 112, "peer does not know that name; set options.server_name")     \
-    X(BR_ERR_RECV_FATAL_ALERT + 116, "peer requires a certificate; set options.cert_file")        \
-    X(BR_ERR_SEND_FATAL_ALERT + 40, "peer has none of our cipher suites; it needs ECDHE with"     \
-      " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                       \
-    X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                    \
-    X(DNSTAP__TLS_EOF, "peer closed the connection without TLS's close_notify")                   \
+    X(BR_ERR_X509_CRITICAL_EXTENSION, "a certificate has a critical extension that BearSSL does"   \
+                                      " not know; issue it without, or not critical")              \
+    X(BR_ERR_X509_NOT_CA, "a certificate in the chain may not issue others; issue it as a CA's")   \
+    X(BR_ERR_X509_FORBIDDEN_KEY_USAGE,                                                             \
+      "a certificate's key usage forbids to issue others; add keyCertSign")                        \
+    X(BR_ERR_X509_WEAK_PUBLIC_KEY, "an RSA key is smaller than 2048 bits; use a larger one")       \
+    X(BR_ERR_RECV_FATAL_ALERT + 40,                                                                \
+      "peer found no version, suite or certificate in common;"                                     \
+      " it needs TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and may require a certificate")       \
+    X(BR_ERR_RECV_FATAL_ALERT + 42, "peer refuses our certificate; its log may say why")           \
+    X(BR_ERR_RECV_FATAL_ALERT + 43,                                                                \
+      "peer does not support our certificate's kind; use RSA or P-256")                            \
+    X(BR_ERR_RECV_FATAL_ALERT + 44, "peer says our certificate is revoked; renew it")              \
+    X(BR_ERR_RECV_FATAL_ALERT + 45, "peer says our certificate is expired; check its clock too")   \
+    X(BR_ERR_RECV_FATAL_ALERT + 46, "peer refuses our certificate; its log may say why")           \
+    X(BR_ERR_RECV_FATAL_ALERT + 48, "peer does not know our certificate's CA; tell it, or send"    \
+                                    " the whole chain")                                            \
+    X(BR_ERR_RECV_FATAL_ALERT + 51, "peer finds a signature of ours wrong; its log may say more")  \
+    X(BR_ERR_RECV_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
+    X(BR_ERR_RECV_FATAL_ALERT + 112, "peer does not know that name; set options.server_name")      \
+    X(BR_ERR_RECV_FATAL_ALERT + 116, "peer requires a certificate; set options.cert_file")         \
+    X(BR_ERR_SEND_FATAL_ALERT + 40,                                                                \
+      "peer has none of our cipher suites; it needs ECDHE with"                                    \
+      " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                        \
+    X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
+    X(DNSTAP__TLS_EOF, "peer ended without TLS's close_notify; what it sent last may be missing")  \
     X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")
 
 static const char *dnstap__tls_text_of(int code)
@@ -3008,8 +3014,9 @@ static const char *dnstap__tls_text_of(int code)
     if (code == (value)) return text;
     DNSTAP__TLS_ERRORS(DNSTAP__X)
 #undef DNSTAP__X
-    if (code >= BR_ERR_SEND_FATAL_ALERT && code < DNSTAP__TLS_EOF) return "peer broke the protocol";
-    if (code >= BR_ERR_RECV_FATAL_ALERT) return "peer refuses the connection";
+    if (code >= BR_ERR_SEND_FATAL_ALERT && code < DNSTAP__TLS_EOF)
+        return "peer broke the protocol; its log may say more";
+    if (code >= BR_ERR_RECV_FATAL_ALERT) return "peer refuses the connection; its log may say why";
     if (code > BR_ERR_X509_OK) return "a certificate is malformed; issue another";
     return "peer broke the protocol; is that a TLS port?";
 }
@@ -3100,7 +3107,7 @@ static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
     if (!dnstap__der_open(&r, 0x30, &certificate)) return false;
     x->end = certificate.end;
     if (!dnstap__der_open(&certificate, 0x30, &tbs)) return false;
-    (void)dnstap__der_open(&tbs, 0xa0, &skip);             /* version */
+    (void)dnstap__der_open(&tbs, 0xa0, &skip);              /* version */
     if (!dnstap__der_open(&tbs, 0x02, &skip)) return false; /* serial number */
     if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* algorithm */
     if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* issuer */
@@ -3119,8 +3126,7 @@ static bool dnstap__x509_has_address(const dnstap__x509 *x, const uint8_t *addre
     unsigned tag;
 
     while (dnstap__der_next(&names, &tag, &one))
-        if (tag == 0x87 && (size_t)(one.end - one.at) == size &&
-            memcmp(one.at, address, size) == 0)
+        if (tag == 0x87 && (size_t)(one.end - one.at) == size && memcmp(one.at, address, size) == 0)
             return true;
     return false;
 }
@@ -3258,15 +3264,15 @@ typedef struct dnstap__tls_config {
     const dnstap_options *options; /* they and what they point to outlive the config */
     const char *endpoint;          /* for texts */
     bool server;
-    const char *ca_file;           /* options.ca_file, or the system's */
-    char name[256];                /* to be verified; empty: an address, or nothing */
-    uint8_t address[16];           /* to be verified, network order */
-    size_t address_size;           /* 4, 16; 0: none */
-    size_t memory_size;            /* of each store */
-    uint8_t *memory[2];            /* the second for loading anew; NULL when nothing is a file */
+    const char *ca_file; /* options.ca_file, or the system's */
+    char name[256];      /* to be verified; empty: an address, or nothing */
+    uint8_t address[16]; /* to be verified, network order */
+    size_t address_size; /* 4, 16; 0: none */
+    size_t memory_size;  /* of each store */
+    uint8_t *memory[2];  /* the second for loading anew; NULL when nothing is a file */
     int current;
     dnstap__tls_store store[2];
-    char note[256];                /* to be logged after load and reload; empty: nothing */
+    char note[256]; /* to be logged after load and reload; empty: nothing */
 } dnstap__tls_config;
 
 typedef enum dnstap__tls_kind {
@@ -3282,8 +3288,8 @@ typedef struct dnstap__tls_loader {
     dnstap__tls_kind kind;
     const char *source; /* for texts */
     dnstap_error *error;
-    size_t mark;        /* where the object begins */
-    size_t taken;       /* objects used */
+    size_t mark;  /* where the object begins */
+    size_t taken; /* objects used */
     bool started, pem, inside, wanted;
     br_pem_decoder_context decoder;
 } dnstap__tls_loader;
@@ -3431,7 +3437,8 @@ static int dnstap__tls_take_key(dnstap__tls_loader *l, uint8_t *der, size_t size
     if (!s->key_type)
         return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
                             "%s: private key can't be used; RSA up to 4096 bits and the curves "
-                            "P-256, P-384 and P-521 can", l->source);
+                            "P-256, P-384 and P-521 can",
+                            l->source);
     l->taken++;
     return DNSTAP_OK;
 }
@@ -3486,7 +3493,8 @@ static int dnstap__tls_begin_object(dnstap__tls_loader *l)
     if (l->kind == DNSTAP__TLS_KEY && dnstap__tls_named(name, "ENCRYPTED PRIVATE KEY"))
         return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_ENCRYPTED,
                             "%s: private key is encrypted; remove the passphrase, for example with "
-                            "openssl pkey", l->source);
+                            "openssl pkey",
+                            l->source);
     l->inside = true;
     l->mark = l->store->arena.used;
     l->wanted = dnstap__tls_wants(l->kind, name);
@@ -3515,13 +3523,18 @@ static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t si
         data += n;
         size -= n;
         switch (br_pem_decoder_event(&l->decoder)) {
-        case BR_PEM_BEGIN_OBJ: result = dnstap__tls_begin_object(l); break;
+        case BR_PEM_BEGIN_OBJ:
+            result = dnstap__tls_begin_object(l);
+            break;
         case BR_PEM_END_OBJ:
             l->inside = false;
             if (l->wanted) result = dnstap__tls_take(l);
             break;
-        case BR_PEM_ERROR: result = dnstap__tls_bad_object(l); break;
-        default: break;
+        case BR_PEM_ERROR:
+            result = dnstap__tls_bad_object(l);
+            break;
+        default:
+            break;
         }
     }
     return result;
@@ -3545,16 +3558,18 @@ static int dnstap__tls_feed_end(dnstap__tls_loader *l)
 {
     int result = DNSTAP_OK;
 
-    if (l->pem) result = dnstap__tls_pem(l, (const uint8_t *)"\n", 1);
-    else if (l->started) result = dnstap__tls_take(l);
+    if (l->pem)
+        result = dnstap__tls_pem(l, (const uint8_t *)"\n", 1);
+    else if (l->started)
+        result = dnstap__tls_take(l);
     if (result == DNSTAP_OK && l->inside) result = dnstap__tls_bad_object(l);
     if (result != DNSTAP_OK) return result;
     if (l->store->arena.overflow)
         return dnstap__fail(l->error, DNSTAP_NO_MEMORY, 0,
                             "%s: does not fit in options.ca_memory; raise it", l->source);
     if (l->taken) return DNSTAP_OK;
-    return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING, "%s: no %s in it that can be used",
-                        l->source, dnstap__tls_noun(l->kind));
+    return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING,
+                        "%s: no %s in it that can be used", l->source, dnstap__tls_noun(l->kind));
 }
 
 #if DNSTAP__HAS_FILES
@@ -3564,23 +3579,17 @@ static int dnstap__tls_feed_end(dnstap__tls_loader *l)
 #define DNSTAP__MTIME st_mtim
 #endif
 
-static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const struct stat *s)
+/* All zero: the file is not there. */
+static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
 {
-    stamp->inode = (uint64_t)s->st_ino;
-    stamp->size = (uint64_t)s->st_size;
-    stamp->seconds = (uint64_t)s->DNSTAP__MTIME.tv_sec;
-    stamp->nanoseconds = (uint64_t)s->DNSTAP__MTIME.tv_nsec;
-}
-
-static bool dnstap__tls_file_changed(const char *path, const dnstap__tls_stamp *was)
-{
-    dnstap__tls_stamp is;
     struct stat s;
 
-    if (stat(path, &s) != 0) return true;
-    dnstap__tls_stamp_of(&is, &s);
-    return is.inode != was->inode || is.size != was->size || is.seconds != was->seconds ||
-           is.nanoseconds != was->nanoseconds;
+    memset(stamp, 0, sizeof *stamp);
+    if (!path || stat(path, &s) != 0) return;
+    stamp->inode = (uint64_t)s.st_ino;
+    stamp->size = (uint64_t)s.st_size;
+    stamp->seconds = (uint64_t)s.DNSTAP__MTIME.tv_sec;
+    stamp->nanoseconds = (uint64_t)s.DNSTAP__MTIME.tv_nsec;
 }
 
 static int dnstap__tls_no_file(dnstap__tls_loader *l, const char *what)
@@ -3608,28 +3617,25 @@ static int dnstap__tls_read_file(dnstap__tls_loader *l, int fd)
 
 static int dnstap__tls_load_file(dnstap__tls_loader *l)
 {
-    struct stat s;
     int result, fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0) return dnstap__tls_no_file(l, "open");
-    if (fstat(fd, &s) == 0) dnstap__tls_stamp_of(&l->store->stamps[l->kind], &s);
     result = dnstap__tls_read_file(l, fd);
     close(fd);
     return result;
 }
 
-static bool dnstap__tls_readable(const char *path)
-{
-    return path && access(path, R_OK) == 0;
-}
+static bool dnstap__tls_readable(const char *path) { return path && access(path, R_OK) == 0; }
 
 /* Debian and OpenWrt, Fedora, Alpine and the BSDs, openSUSE, older FreeBSD, NetBSD. */
 static const char *dnstap__tls_system_bundle(void)
 {
-    static const char *const places[] = {
-        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem",
-        "/usr/local/share/certs/ca-root-nss.crt", "/etc/openssl/certs/ca-certificates.crt"};
+    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                         "/etc/pki/tls/certs/ca-bundle.crt",
+                                         "/etc/ssl/cert.pem",
+                                         "/etc/ssl/ca-bundle.pem",
+                                         "/usr/local/share/certs/ca-root-nss.crt",
+                                         "/etc/openssl/certs/ca-certificates.crt"};
     const char *named = getenv("SSL_CERT_FILE");
     size_t i;
 
@@ -3639,11 +3645,10 @@ static const char *dnstap__tls_system_bundle(void)
     return NULL;
 }
 #else
-static bool dnstap__tls_file_changed(const char *path, const dnstap__tls_stamp *was)
+static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
 {
     (void)path;
-    (void)was;
-    return false;
+    memset(stamp, 0, sizeof *stamp);
 }
 
 static int dnstap__tls_load_file(dnstap__tls_loader *l)
@@ -3714,11 +3719,11 @@ static int dnstap__tls_check_key(const dnstap__tls_store *s, const char *cert, c
     if (!pk)
         return dnstap__fail(error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
                             "%s: its first certificate can't be used; RSA up to 4096 bits and the "
-                            "curves P-256, P-384 and P-521 can", cert);
+                            "curves P-256, P-384 and P-521 can",
+                            cert);
     if (pk->key_type == s->key_type)
-        matches = s->key_type == BR_KEYTYPE_RSA
-                      ? dnstap__tls_rsa_matches(&s->key.rsa, &pk->key.rsa)
-                      : dnstap__tls_ec_matches(&s->key.ec, &pk->key.ec);
+        matches = s->key_type == BR_KEYTYPE_RSA ? dnstap__tls_rsa_matches(&s->key.rsa, &pk->key.rsa)
+                                                : dnstap__tls_ec_matches(&s->key.ec, &pk->key.ec);
     if (matches) return DNSTAP_OK;
     return dnstap__fail(error, DNSTAP_TLS, DNSTAP__TLS_NO_MATCH,
                         "%s: private key is not that of the first certificate in %s", key, cert);
@@ -3778,7 +3783,15 @@ static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
     return dnstap__tls_check_names(c, s, error);
 }
 
-/* Loads all into one store. */
+/* What the files look like now. */
+static void dnstap__tls_look(const dnstap__tls_config *c, dnstap__tls_stamp stamps[3])
+{
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CA], dnstap__tls_verifies(c) ? c->ca_file : NULL);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->options->cert_file);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->options->key_file);
+}
+
+/* Loads all into one store. A file that changes meanwhile is read again the next time. */
 static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error *error)
 {
     dnstap__tls_store *s = &c->store[which];
@@ -3787,6 +3800,7 @@ static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error
     memset(s, 0, sizeof *s);
     s->arena.base = c->memory[which];
     s->arena.size = c->memory_size;
+    dnstap__tls_look(c, s->stamps);
     result = dnstap__tls_load_identity(c, s, error);
     if (result == DNSTAP_OK) result = dnstap__tls_load_anchors(c, s, error);
     if (result < 0) return result;
@@ -3809,8 +3823,8 @@ static void dnstap__tls_sizes(const dnstap_options *o, bool server, size_t *in, 
 /* Carves a config, without loading it; NULL while the arena only adds up. */
 static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap_options *o)
 {
-    dnstap__tls_config *c =
-        (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config), sizeof(void *));
+    dnstap__tls_config *c = (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config),
+                                                               sizeof(void *));
     size_t size = (o->ca_memory ? o->ca_memory : (size_t)DNSTAP__TLS_ANCHORS) & ~(size_t)15;
     bool files = o->ca_file || o->cert_file || o->key_file || (!o->ca.data && !o->anchors);
     uint8_t *first = (uint8_t *)dnstap__take(a, size, 16);
@@ -3913,28 +3927,22 @@ static int dnstap__tls_load(dnstap__tls_config *c, const dnstap_options *o, bool
     return dnstap__tls_load_store(c, c->current, error);
 }
 
-static bool dnstap__tls_changed(const dnstap__tls_config *c)
-{
-    const dnstap__tls_stamp *stamps = c->store[c->current].stamps;
-    const dnstap_options *o = c->options;
-
-    if (!c->memory[1]) return false;
-    return (c->ca_file && dnstap__tls_verifies(c) &&
-            dnstap__tls_file_changed(c->ca_file, &stamps[DNSTAP__TLS_CA])) ||
-           (o->cert_file && dnstap__tls_file_changed(o->cert_file, &stamps[DNSTAP__TLS_CERT])) ||
-           (o->key_file && dnstap__tls_file_changed(o->key_file, &stamps[DNSTAP__TLS_KEY]));
-}
-
-/* Reads the files again if one of them changed. What can't be used leaves all as it was, and says
- * so in note. Call it before a connection, with no handshake of this config under way. */
+/* Reads the files again if they are neither as they were loaded nor as they last failed to. What
+ * can't be used leaves all as it was, and says so in note. Call it before a connection, with no
+ * handshake of this config under way. */
 static void dnstap__tls_reload(dnstap__tls_config *c)
 {
+    int other = 1 - c->current;
+    dnstap__tls_stamp now[3];
     dnstap_error error;
 
     c->note[0] = '\0';
-    if (!dnstap__tls_changed(c)) return;
-    if (dnstap__tls_load_store(c, 1 - c->current, &error) == DNSTAP_OK)
-        c->current = 1 - c->current;
+    if (!c->memory[1]) return;
+    dnstap__tls_look(c, now);
+    if (memcmp(now, c->store[c->current].stamps, sizeof now) == 0) return;
+    if (c->store[other].arena.base && memcmp(now, c->store[other].stamps, sizeof now) == 0) return;
+    if (dnstap__tls_load_store(c, other, &error) == DNSTAP_OK)
+        c->current = other;
     else
         dnstap__format(c->note, sizeof c->note, "%s; what was loaded before stays in use",
                        error.text);
@@ -3950,9 +3958,9 @@ typedef struct dnstap__tls_verifier {
         br_x509_decoder_context decoder;
     } as;
     const dnstap__tls_config *config;
-    const br_x509_pkey *key;   /* the leaf's */
-    unsigned certificates;     /* complete so far */
-    size_t leaf_size;          /* more than fits: it was cut */
+    const br_x509_pkey *key; /* the leaf's */
+    unsigned certificates;   /* complete so far */
+    size_t leaf_size;        /* more than fits: it was cut */
     uint8_t leaf[DNSTAP__TLS_LEAF];
 } dnstap__tls_verifier;
 
@@ -4018,7 +4026,8 @@ static unsigned dnstap__verify_end_chain(const br_x509_class **ctx)
     return BR_ERR_X509_BAD_SERVER_NAME;
 }
 
-static const br_x509_pkey *dnstap__verify_get_pkey(const br_x509_class *const *ctx, unsigned *usages)
+static const br_x509_pkey *dnstap__verify_get_pkey(const br_x509_class *const *ctx,
+                                                   unsigned *usages)
 {
     const dnstap__tls_verifier *v = (const dnstap__tls_verifier *)(const void *)ctx;
 
@@ -4102,13 +4111,13 @@ typedef struct dnstap__tls {
     const dnstap__tls_config *config;
     dnstap_transport lower;
     dnstap__tls_state state;
-    bool partial;          /* a record is partly with the lower transport */
+    bool partial; /* a record is partly with the lower transport */
     uint8_t *input, *output;
     size_t input_size, output_size;
-    size_t sealed;         /* bytes of the caller's in the record that goes out */
-    size_t step;           /* of REFUSING and DRAINING: bytes of it done */
+    size_t sealed; /* bytes of the caller's in the record that goes out */
+    size_t step;   /* of REFUSING and DRAINING: bytes of it done */
     uint8_t alert[7];
-    uint64_t now;          /* the clock at the handshake's begin */
+    uint64_t now; /* the clock at the handshake's begin */
     dnstap_error error;
     br_ssl_engine_context *engine; /* of ssl */
     union {
@@ -4160,11 +4169,13 @@ static int dnstap__tls_say_expired(dnstap__tls *t)
         if (memcmp(clock, from, 14) < 0 || memcmp(clock, to, 14) > 0)
             return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
                                 "certificate is valid from %s to %s, and the clock says %s; renew "
-                                "it, or set the clock", from_day, to_day, clock_day);
+                                "it, or set the clock",
+                                from_day, to_day, clock_day);
     }
     return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
                         "a CA's certificate in the chain is not valid on %s; renew it, or set the "
-                        "clock", clock_day);
+                        "clock",
+                        clock_day);
 }
 
 static int dnstap__tls_say_name(dnstap__tls *t)
@@ -4180,18 +4191,22 @@ static int dnstap__tls_say_name(dnstap__tls *t)
     if (dnstap__tls_leaf_fits(v)) dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
     return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_BAD_SERVER_NAME,
                         "certificate is for \"%s\", not %s\"%s\"; set options.server_name, or fix "
-                        "the certificate", who, c->address_size ? "for the address " : "",
+                        "the certificate",
+                        who, c->address_size ? "for the address " : "",
                         c->address_size ? address : c->name);
 }
 
 static int dnstap__tls_say_unknown_ca(dnstap__tls *t)
 {
     const dnstap__tls_config *c = t->config;
-    const char *ca = c->ca_file ? c->ca_file : c->options->anchors ? "options.anchors" : "options.ca";
+    const char *ca = c->ca_file            ? c->ca_file
+                     : c->options->anchors ? "options.anchors"
+                                           : "options.ca";
 
     return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
                         "%scertificate is of no CA in %s; add its CA there, or have the peer send "
-                        "its whole chain", c->server ? "client's " : "", ca);
+                        "its whole chain",
+                        c->server ? "client's " : "", ca);
 }
 
 static int dnstap__tls_say_code(dnstap__tls *t, int code)
@@ -4259,7 +4274,7 @@ static uint64_t dnstap__unix_time(void *user)
 #endif
 
 #if DNSTAP__HAS_RANDOM && defined(__linux__)
-/* Early after boot there may be none yet: that is an error of this attempt, not a reason to wait. */
+/* Early after boot there may be none yet: an error of this attempt, not a reason to wait. */
 static bool dnstap__system_entropy(void *user, void *out, size_t size)
 {
     ssize_t n = getrandom(out, size, GRND_NONBLOCK);
@@ -4292,13 +4307,14 @@ static bool dnstap__tls_fast_aes(void)
 
 static void dnstap__tls_set_suites(br_ssl_engine_context *e)
 {
-    static const uint16_t suites[] = {
-        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-        BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256};
+    static const uint16_t suites[] = {BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+                                      BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+                                      BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+                                      BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+                                      BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+                                      BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+                                      BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+                                      BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256};
 
     br_ssl_engine_set_suites(e, suites + (dnstap__tls_fast_aes() ? 2 : 0), 6);
 }
@@ -4321,7 +4337,7 @@ static void dnstap__tls_set_buffers(dnstap__tls *t, br_ssl_engine_context *e)
     e->log_max_frag_len = 14;
 }
 
-/* Measured: the portable ChaCha20, which compilers vectorise, is twice as fast as BearSSL's SSE2. */
+/* Measured: the portable ChaCha20, which compilers vectorise, is twice as fast as that for SSE2. */
 static void dnstap__tls_set_engine(dnstap__tls *t, br_ssl_engine_context *e)
 {
     br_ssl_engine_set_versions(e, BR_TLS12, BR_TLS12);
@@ -4392,9 +4408,8 @@ static void dnstap__tls_set_server(dnstap__tls *t)
     dnstap__tls_set_engine(t, t->engine);
     br_ssl_engine_add_flags(t->engine, BR_OPT_ENFORCE_SERVER_PREFERENCES);
     if (s->key_type == BR_KEYTYPE_RSA)
-        br_ssl_server_set_single_rsa(server, s->chain, s->chain_count, &s->key.rsa,
-                                     BR_KEYTYPE_SIGN, br_rsa_private_get_default(),
-                                     br_rsa_pkcs1_sign_get_default());
+        br_ssl_server_set_single_rsa(server, s->chain, s->chain_count, &s->key.rsa, BR_KEYTYPE_SIGN,
+                                     br_rsa_private_get_default(), br_rsa_pkcs1_sign_get_default());
     else
         br_ssl_server_set_single_ec(server, s->chain, s->chain_count, &s->key.ec, BR_KEYTYPE_SIGN,
                                     0, br_ec_get_default(), br_ecdsa_sign_asn1_get_default());
@@ -4419,8 +4434,10 @@ static int dnstap__tls_begin(dnstap__tls *t)
     if (!t->now && dnstap__tls_verifies(c)) return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
     if (!(o->entropy ? o->entropy : dnstap__system_entropy)(o->user, seed, sizeof seed))
         return dnstap__tls_fail(t, BR_ERR_NO_RANDOM);
-    if (c->server) dnstap__tls_set_server(t);
-    else dnstap__tls_set_client(t);
+    if (c->server)
+        dnstap__tls_set_server(t);
+    else
+        dnstap__tls_set_client(t);
     br_ssl_engine_inject_entropy(t->engine, seed, sizeof seed);
     dnstap__tls_wipe(seed, sizeof seed);
     ok = c->server ? br_ssl_server_reset(&t->ssl.server)
@@ -4483,22 +4500,42 @@ static uint8_t dnstap__tls_alert_for(int code)
     return BR_ALERT_HANDSHAKE_FAILURE;
 }
 
-/* BearSSL sends no alert when it refuses a certificate. What we send is in clear before our
- * ChangeCipherSpec, so then we can: a record of its own, if no other is half out. */
+/* BearSSL sends no alert when it refuses a certificate. Before our ChangeCipherSpec what we send is
+ * in clear, so then we can: a record of its own, if no other is half out. */
 static int dnstap__tls_refuse(dnstap__tls *t, int code)
 {
     static const uint8_t alert[] = {21, 3, 3, 0, 2, 2};
     bool clear = t->engine->out.vtable == &br_sslrec_out_clear_vtable && !t->partial;
 
     (void)dnstap__tls_say_code(t, code);
-    t->state = clear && code < BR_ERR_RECV_FATAL_ALERT ? DNSTAP__TLS_REFUSING : DNSTAP__TLS_DRAINING;
     t->step = 0;
     memcpy(t->alert, alert, sizeof alert);
     t->alert[6] = dnstap__tls_alert_for(code);
-    return DNSTAP_AGAIN;
+    t->state = DNSTAP__TLS_FAILED;
+    if (code >= BR_ERR_SEND_FATAL_ALERT) t->state = DNSTAP__TLS_DRAINING; /* it has sent one */
+    if (clear && (code < BR_ERR_RECV_FATAL_ALERT || code > DNSTAP__TLS_EOF))
+        t->state = DNSTAP__TLS_REFUSING;
+    return DNSTAP_TLS;
 }
 
-/* Each returns DNSTAP_AGAIN, or ends in the failure that was noted by refuse. */
+#if DNSTAP__HAS_SOCKETS
+static void dnstap__tls_stop_writing(int fd)
+{
+    if (fd >= 0) (void)shutdown(fd, SHUT_WR);
+}
+#else
+static void dnstap__tls_stop_writing(int fd) { (void)fd; }
+#endif
+
+static int dnstap__tls_fd(void *self)
+{
+    dnstap__tls *t = (dnstap__tls *)self;
+
+    return t->lower.fd ? t->lower.fd(t->lower.self) : -1;
+}
+
+/* Reads and forgets until the peer ends: closing with bytes unread would reset the connection, and
+ * the alert with it. Returns DNSTAP_AGAIN, or the failure that was noted by refuse. */
 static int dnstap__tls_drain(dnstap__tls *t, short *wants)
 {
     short want = 0;
@@ -4508,7 +4545,8 @@ static int dnstap__tls_drain(dnstap__tls *t, short *wants)
         *wants = (short)(*wants | want);
         return DNSTAP_AGAIN;
     }
-    for (t->step++; n > 0 && t->step < DNSTAP__TLS_DRAIN; t->step += n > 0 ? (size_t)n : 0)
+    if (!t->step && !t->lower.shut) dnstap__tls_stop_writing(dnstap__tls_fd(t));
+    for (t->step++; n > 0 && t->step<DNSTAP__TLS_DRAIN; t->step += n> 0 ? (size_t)n : 0)
         n = t->lower.recv(t->lower.self, t->input, t->input_size, &want);
     *wants = (short)(*wants | want);
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
@@ -4533,30 +4571,27 @@ static int dnstap__tls_send_alert(dnstap__tls *t, short *wants)
 
 /* -- the transport -- */
 
-/* One step: at most one piece of the peer's bytes, so that a step is at most one signature or key
- * exchange long. It asks to be called again when more may be there. */
+/* One step takes at most one piece of the peer's bytes, so that it is a signature or a key exchange
+ * long, or one of each. It asks to be called again when more may be there. A peer that refuses us
+ * closes: its alert is looked for even when we can't send any more. */
 static int dnstap__tls_handshake(dnstap__tls *t, short *wants)
 {
     int pushed = dnstap__tls_push(t, wants);
     long n = 0;
 
-    /* a peer that refuses us closes; its alert may still be there to be read */
     if (dnstap__tls_can(t, BR_SSL_RECVREC)) {
         n = dnstap__tls_pull(t, DNSTAP__TLS_STEP, wants);
         if (n > 0 && pushed == DNSTAP_OK) pushed = dnstap__tls_push(t, wants);
     }
-    if (dnstap__tls_can(t, BR_SSL_CLOSED)) {
-        if (br_ssl_engine_last_error(t->engine))
-            return dnstap__tls_refuse(t, br_ssl_engine_last_error(t->engine));
-        return dnstap__tls_fail(t, DNSTAP__TLS_EOF);
+    if (dnstap__tls_can(t, BR_SSL_CLOSED) && br_ssl_engine_last_error(t->engine))
+        return dnstap__tls_refuse(t, br_ssl_engine_last_error(t->engine));
+    if (n == DNSTAP_END || dnstap__tls_can(t, BR_SSL_CLOSED)) {
+        t->state = DNSTAP__TLS_CUT;
+        return dnstap__tls_say(
+            t, DNSTAP__TLS_EOF,
+            "peer closed the connection in the TLS handshake; its log may say why");
     }
     if (pushed < 0 && pushed != DNSTAP_AGAIN) return dnstap__tls_fail_lower(t, pushed);
-    if (n == DNSTAP_END) {
-        (void)dnstap__tls_fail(t, DNSTAP__TLS_EOF);
-        t->state = DNSTAP__TLS_CUT;
-        return dnstap__tls_say(t, DNSTAP__TLS_EOF, "peer closed the connection in the TLS handshake;"
-                               " its log may say why");
-    }
     if (n < 0 && n != DNSTAP_AGAIN) return dnstap__tls_fail_lower(t, (int)n);
     if (dnstap__tls_can(t, BR_SSL_SENDAPP | BR_SSL_RECVAPP)) {
         t->state = DNSTAP__TLS_OPEN;
@@ -4718,13 +4753,6 @@ static void dnstap__tls_close(void *self)
     t->state = DNSTAP__TLS_IDLE;
     dnstap__tls_wipe(&t->ssl, sizeof t->ssl);
     t->lower.close(t->lower.self);
-}
-
-static int dnstap__tls_fd(void *self)
-{
-    dnstap__tls *t = (dnstap__tls *)self;
-
-    return t->lower.fd ? t->lower.fd(t->lower.self) : -1;
 }
 
 /* At a deadline: what was under way then. */

@@ -105,6 +105,8 @@ static void check_keeps_what_was_loaded(const char *command, const char *text)
     assert_non_null(strstr(p->client.config->note, text));
     assert_non_null(strstr(p->client.config->note, "changing.pem"));
     assert_non_null(strstr(p->client.config->note, "stays in use"));
+    dnstap__tls_reload(p->client.config);
+    assert_string_equal(p->client.config->note, ""); /* it has been said */
     assert_int_equal(pair_handshake(p, NULL), DNSTAP_OK);
     pair_free(p);
 }
