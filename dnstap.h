@@ -5358,6 +5358,12 @@ static bool dnstap__lookup_leave(dnstap_tap *tap, dnstap__lookup *answer)
     return true;
 }
 
+/* In a forked child the look-up's thread is missing: does its part. */
+static void dnstap__lookup_orphan(dnstap_tap *tap)
+{
+    if (tap->lookup && !DNSTAP_EXCHANGE(&tap->lookup->left, 1)) close(tap->lookup->finished);
+}
+
 static int dnstap__in_resolving(dnstap_tap *tap)
 {
     dnstap__lookup l;
@@ -5381,9 +5387,11 @@ static int dnstap__in_resolving(dnstap_tap *tap)
     return dnstap__enter(tap, DNSTAP_CONNECTING); /* resolved when the tap was opened */
 }
 static bool dnstap__lookup_leave(dnstap_tap *tap, void *answer) { return tap && answer && false; }
+static void dnstap__lookup_orphan(dnstap_tap *tap) { (void)tap; }
 #else
 static int dnstap__in_resolving(dnstap_tap *tap) { return dnstap__enter(tap, DNSTAP_CONNECTING); }
 static bool dnstap__lookup_leave(dnstap_tap *tap, void *answer) { return tap && answer && false; }
+static void dnstap__lookup_orphan(dnstap_tap *tap) { (void)tap; }
 #endif
 
 #if DNSTAP__HAS_SOCKETS
@@ -6170,6 +6178,7 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     tap->options.watch = NULL; /* the loop's kernel object may be the parent's: not a word to it */
     dnstap__forget_threads(tap);
     tap->lock = 0;
+    dnstap__lookup_orphan(tap);
     dnstap__lookup_leave(tap, NULL);
     dnstap__disconnect(tap);
     dnstap__discard(tap);

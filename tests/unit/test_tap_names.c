@@ -14,6 +14,7 @@ static int test_getaddrinfo(const char *host, const char *service, const struct 
 #include "tap_peer.h"
 #undef getaddrinfo
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 /* What the name has: numeric addresses, one behind the other. */
 static const char *addresses[12];
@@ -153,6 +154,40 @@ static void test_hanging_resolver_is_in_nobodys_way(void **state)
     collector_close(&c);
     while (descriptors() > before && real_ms() < end) poll(NULL, 0, 1);
     assert_int_equal(descriptors(), before);
+}
+
+/* In a child the look-up's thread is missing. */
+static void test_fork_during_a_look_up_leaves_nothing_in_the_child(void **state)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_status s;
+    dnstap_tap *tap;
+    unsigned before;
+    int status = -1;
+    pid_t child;
+
+    (void)state;
+    collector_open(&c, NULL);
+    peer_options(&o, named("collector.test", &c));
+    before = descriptors();
+    hanging = true;
+    asked = answered = 0;
+    tap = peer_start(&o);
+    log_many(tap, 10);
+    wait_for_state(tap, DNSTAP_RESOLVING, &s);
+    while (!asked) poll(NULL, 0, 1);
+    child = fork();
+    if (!child) {
+        dnstap_after_fork(tap);
+        dnstap_close(tap, 0);
+        _exit(descriptors() == before ? 0 : 1); /* before: without eventfd and pipe */
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    hanging = false;
+    close_in_order(&c, tap);
+    collector_close(&c);
 }
 
 /* A look-up that ends late, on a tap that waited for it. */
@@ -301,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_more_addresses_than_are_kept_do_no_harm),
         cmocka_unit_test(test_name_that_is_unknown_is_an_error_and_tried_again),
         cmocka_unit_test(test_hanging_resolver_is_in_nobodys_way),
+        cmocka_unit_test(test_fork_during_a_look_up_leaves_nothing_in_the_child),
         cmocka_unit_test(test_slow_resolver_is_waited_for),
         cmocka_unit_test(test_resolve_hook_replaces_the_system),
         cmocka_unit_test(test_numeric_addresses_are_never_looked_up),

@@ -201,6 +201,46 @@ static void test_child_that_is_not_told_disturbs_nothing(void **state)
     collector_close(&c);
 }
 
+static int watched;
+static void watch_hook(void *user, int fd, short events)
+{
+    (void)user, (void)fd, (void)events;
+    watched++;
+}
+
+/* An epoll's descriptor is one for parent and child: what the child says to it the parent misses. */
+static void test_child_says_nothing_to_the_loop_of_its_parent(void **state)
+{
+    collector c;
+    dnstap_options o;
+    dnstap_tap *tap;
+    bool told;
+    pid_t child;
+
+    (void)state;
+    for (told = false;; told = true) {
+        collector_open(&c, "loop");
+        peer_options(&o, c.endpoint);
+        o.watch = watch_hook;
+        tap = peer_open(&o);
+        watched = 0;
+        dnstap_service(tap);
+        assert_true(watched > 0);
+        child = fork();
+        if (!child) {
+            watched = 0;
+            if (told) dnstap_after_fork(tap);
+            dnstap_close(tap, 0);
+            CHILD_ASSERT(watched == 0);
+            _exit(0);
+        }
+        child_ended_well(child);
+        dnstap_close(tap, 0);
+        collector_close(&c);
+        if (told) break;
+    }
+}
+
 /* -- privileges -- */
 
 static void in_jail(const char *endpoint)
@@ -350,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_child_of_a_connected_tap_has_a_connection_of_its_own),
         cmocka_unit_test(test_books_of_a_child_balance_whenever_it_was_forked),
         cmocka_unit_test(test_child_that_is_not_told_disturbs_nothing),
+        cmocka_unit_test(test_child_says_nothing_to_the_loop_of_its_parent),
         cmocka_unit_test(test_tap_starts_behind_chroot_and_setuid),
         cmocka_unit_test(test_signals_are_handled_anywhere_but_in_the_taps_thread),
         cmocka_unit_test(test_writing_to_a_dead_collector_raises_no_signal),
