@@ -35,10 +35,7 @@ typedef struct facts {
     size_t udp_size; /* the largest answer the client takes over UDP */
 } facts;
 
-static unsigned get16(const uint8_t *p)
-{
-    return (unsigned)p[0] << 8 | p[1];
-}
+static unsigned get16(const uint8_t *p) { return (unsigned)p[0] << 8 | p[1]; }
 
 static void put16(uint8_t *p, size_t value)
 {
@@ -46,10 +43,7 @@ static void put16(uint8_t *p, size_t value)
     p[1] = (uint8_t)value;
 }
 
-static uint8_t lower(uint8_t c)
-{
-    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
-}
+static uint8_t lower(uint8_t c) { return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c; }
 
 /* Where the labels from `at` on end: at the root, a pointer, a bad length, or at or past size. */
 static size_t skip_labels(const uint8_t *wire, size_t size, size_t at)

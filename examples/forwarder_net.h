@@ -244,20 +244,11 @@ static int watch(int fd, short events)
     return polled_count++;
 }
 
-static short ready(int slot)
-{
-    return slot < 0 ? 0 : polled[slot].revents;
-}
+static short ready(int slot) { return slot < 0 ? 0 : polled[slot].revents; }
 
-static int sooner(int a, int b)
-{
-    return a < 0 || (b >= 0 && b < a) ? b : a;
-}
+static int sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
-static int until(uint64_t deadline)
-{
-    return deadline > now ? (int)(deadline - now) : 0;
-}
+static int until(uint64_t deadline) { return deadline > now ? (int)(deadline - now) : 0; }
 
 /* SIGTERM and SIGINT make signals[0] readable. */
 static bool catch_signals(void)

@@ -54,10 +54,7 @@ static void add_policy(text *t, const dnstap_policy *p)
 }
 
 /* A decoded message has a bit in `present` for each number it came with. */
-static bool has(const dnstap_message *m, int field)
-{
-    return (m->present >> field & 1u) != 0;
-}
+static bool has(const dnstap_message *m, int field) { return (m->present >> field & 1u) != 0; }
 
 static void add_message(text *t, const dnstap_message *m)
 {

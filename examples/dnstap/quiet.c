@@ -29,10 +29,7 @@ typedef struct question {
     unsigned type, class_;
 } question;
 
-static unsigned get16(const uint8_t *p)
-{
-    return (unsigned)p[0] << 8 | p[1];
-}
+static unsigned get16(const uint8_t *p) { return (unsigned)p[0] << 8 | p[1]; }
 
 /* Where a pointer (RFC 1035, 4.1.4) leads; size when it is none, or one too many. */
 static size_t follow(reader *r, size_t at, int pointers)

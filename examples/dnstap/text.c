@@ -25,10 +25,7 @@ void text_bytes(text *t, const void *data, size_t size)
     t->size += size;
 }
 
-void text_string(text *t, const char *s)
-{
-    text_bytes(t, s, strlen(s));
-}
+void text_string(text *t, const char *s) { text_bytes(t, s, strlen(s)); }
 
 void text_digits(text *t, uint64_t n, int digits)
 {
@@ -42,10 +39,7 @@ void text_digits(text *t, uint64_t n, int digits)
     text_bytes(t, s + at, sizeof s - at);
 }
 
-void text_number(text *t, uint64_t n)
-{
-    text_digits(t, n, 1);
-}
+void text_number(text *t, uint64_t n) { text_digits(t, n, 1); }
 
 void text_hex(text *t, dnstap_bytes bytes)
 {

@@ -32,10 +32,7 @@ static void frames_open(frames *f, const char *name)
     fclose(in);
 }
 
-static void frames_close(frames *f)
-{
-    free(f->file);
-}
+static void frames_close(frames *f) { free(f->file); }
 
 static size_t frames_length(const frames *f, size_t at)
 {

@@ -132,12 +132,12 @@ static void test_every_name_leads_to_its_number_and_back(void **state)
 #define CHECK(what, value, name)                            \
     assert_string_equal(dnstap_##what##_name(value), name); \
     assert_int_equal(dnstap_##what##_from(name), value)
-#define TYPE(kind, name, value, brief)     CHECK(message_type, value, #name);
-#define FAMILY(kind, name, value, brief)   CHECK(socket_family, value, #name);
+#define TYPE(kind, name, value, brief) CHECK(message_type, value, #name);
+#define FAMILY(kind, name, value, brief) CHECK(socket_family, value, #name);
 #define PROTOCOL(kind, name, value, brief) CHECK(socket_protocol, value, #name);
-#define HTTP(kind, name, value, brief)     CHECK(http_protocol, value, #name);
-#define ACTION(kind, name, value, brief)   CHECK(policy_action, value, #name);
-#define MATCH(kind, name, value, brief)    CHECK(policy_match, value, #name);
+#define HTTP(kind, name, value, brief) CHECK(http_protocol, value, #name);
+#define ACTION(kind, name, value, brief) CHECK(policy_action, value, #name);
+#define MATCH(kind, name, value, brief) CHECK(policy_match, value, #name);
     DNSTAP_MESSAGE_TYPES(TYPE)
     DNSTAP_SOCKET_FAMILIES(FAMILY)
     DNSTAP_SOCKET_PROTOCOLS(PROTOCOL)
