@@ -62,7 +62,7 @@ help: ## show this
 
 program = $(CC) $(flags) $(CFLAGS) $< $(LDFLAGS) $(libs) -o $@
 
-build/%: examples/%.c dnstap.h
+build/%: examples/%.c $(wildcard examples/*.h) dnstap.h
 	@mkdir -p build
 	$(program)
 
