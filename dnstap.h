@@ -4816,7 +4816,8 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
  * load after it see the mark; or else after one armed round of the flush time, by when stores are
  * visible. Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings. */
 enum { DNSTAP__ALIGN = 64, DNSTAP__ADDRESSES = 8, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
-enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000, DNSTAP__REPORT_MS = 10000, DNSTAP__LONGEST_MS = 1000 };
+enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
+enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. FULL:
  * the transport has enough; its producers see AWAKE. */
@@ -5166,14 +5167,14 @@ static const char *dnstap__where(const dnstap_tap *tap)
     return tap->options.endpoint ? tap->options.endpoint : "transport";
 }
 
-/* How long the next attempt waits: not at all after a connection that worked (stood for a second: a
- * sink that takes a message and dies, again and again, must not keep the tap and the log busy), else
- * 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't come all at once. */
+/* How long the next attempt waits: not at all after a connection that stood for a second, else
+ * 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't come all at once. A sink
+ * that takes a message and dies, again and again, must not keep the tap and the log busy. */
 static uint64_t dnstap__back_off(dnstap_tap *tap)
 {
     unsigned wait = tap->backoff;
 
-    if (tap->state == DNSTAP_STARTED && tap->now - tap->since >= DNSTAP__LONGEST_MS) {
+    if (tap->state == DNSTAP_STARTED && tap->now - tap->since >= DNSTAP__STEADY_MS) {
         tap->backoff = DNSTAP__BACKOFF_MIN;
         return 0;
     }
@@ -5868,8 +5869,8 @@ static uint64_t dnstap__next_flush(const dnstap_tap *tap)
     return tap->rest == DNSTAP__LONG ? UINT64_MAX : tap->flush_at;
 }
 
-/* Nothing tells when the transport is ready: it has no descriptor, or did not say what it waits for.
- * Then it is asked every few milliseconds. */
+/* Nothing tells when the transport is ready: it has no descriptor, or did not say what it waits
+ * for. Then it is asked every few milliseconds. */
 static bool dnstap__blind(const dnstap_tap *tap)
 {
     if (tap->target.scheme == DNSTAP__FILE || tap->state == DNSTAP_BROKEN) return false;

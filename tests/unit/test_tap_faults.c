@@ -263,13 +263,16 @@ static void random_run(bool lasting_fault)
     dnstap_tap *tap;
     unsigned i, count = 1 + rnd(8);
     int timeout = (int)rnd(10000);
+    dnstap_transport blind = wire_transport;
 
+    blind.fd = NULL;
     for (i = 0; i < count; i++) scripts[i] = random_script();
     if (!lasting_fault) scripts[count - 1] = faultless;
     fake_options(&o);
     o.unidirectional = rnd(4) == 0;
     o.drop_when_disconnected = rnd(4) == 0;
     o.flush_ms = rnd(3) ? 0 : DNSTAP_FLUSH_NOW;
+    if (rnd(8) == 0) o.transport = &blind; /* no descriptor: served by time */
     tap = fake_open(&o, scripts, count);
     if (rnd(2)) move_positions(tap);
     random_steps(tap, 20 + rnd(200));
