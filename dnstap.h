@@ -2671,7 +2671,7 @@ static int dnstap__socket_open(dnstap__socket *s)
 #endif
     if (s->address.any.sa_family == AF_UNIX) return DNSTAP_OK;
     setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a dead host is noticed at last */
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* we pack what we send */
     return DNSTAP_OK;
 }
 
@@ -2746,13 +2746,6 @@ static dnstap_transport dnstap__socket_transport(dnstap__socket *s)
     t.fd = dnstap__socket_fd;
     t.error = dnstap__socket_error;
     return t;
-}
-
-/* Small control frames must leave at once; a stream of messages is better packed. */
-static void dnstap__socket_nodelay(dnstap__socket *s, int on)
-{
-    if (s->fd >= 0 && s->address.any.sa_family != AF_UNIX)
-        setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 #endif
 
@@ -5417,11 +5410,6 @@ static bool dnstap__next_address(dnstap_tap *tap)
 
 static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
 static void dnstap__no_sockets(dnstap_tap *tap) { tap->lookup_fd = tap->socket.fd = -1; }
-static void dnstap__packed(dnstap_tap *tap, bool packed)
-{
-    dnstap__socket_nodelay(&tap->socket, !packed);
-}
-
 /* SO_SNDBUF as the system has it; 0: no socket. */
 static int dnstap__send_buffer(const dnstap_tap *tap)
 {
@@ -5437,7 +5425,6 @@ static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
 static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
 static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
 static void dnstap__no_sockets(dnstap_tap *tap) { (void)tap; }
-static void dnstap__packed(dnstap_tap *tap, bool packed) { (void)tap, (void)packed; }
 static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
 #endif
 
@@ -5578,7 +5565,6 @@ static void dnstap__recover(dnstap_tap *tap)
 
 static int dnstap__begin(dnstap_tap *tap)
 {
-    dnstap__packed(tap, true);
     if (!dnstap__to_file(tap)) dnstap__recover(tap);
     tap->rest = DNSTAP__AWAKE;
     dnstap__lock(tap);
@@ -5731,7 +5717,6 @@ static int dnstap__in_started(dnstap_tap *tap)
     DNSTAP_STORE(&tap->hurry, 0);
     if (DNSTAP_LOAD(&tap->closing) || DNSTAP_EXCHANGE(&tap->reopening, 0)) {
         dnstap_frame_writer_stop(&tap->writer);
-        dnstap__packed(tap, false);
         return dnstap__enter(tap, DNSTAP_STOPPING);
     }
     sent = tap->shown.sent - sent;
