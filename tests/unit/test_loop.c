@@ -284,7 +284,7 @@ static void noisy_loop(loop *l)
         poll(NULL, 0, 1);
     }
     frames = logged[0] + logged[1];
-    for (end = real_ms() + 100 + 150; real_ms() < end;) l->turn(l, 100);
+    for (end = real_ms() + 100 + 1000; real_ms() < end;) l->turn(l, 100);
     assert_int_equal(DNSTAP_LOAD_ACQUIRE(&far.frames), frames);
 }
 
@@ -324,7 +324,8 @@ static void test_epoll_loop_with_watch_timer_and_wake(void **state)
 /* The own loop's close and flush wait for nothing but the collector. */
 static void test_flush_and_close_from_the_loop_are_prompt(void **state)
 {
-    uint64_t start;
+    uint64_t start, best = PATIENCE;
+    unsigned i;
     loop l;
 
     (void)state;
@@ -332,10 +333,13 @@ static void test_flush_and_close_from_the_loop_are_prompt(void **state)
     loop_until_sent(&l);
     log_next(l.tap, 0);
     loop_until_sent(&l);
-    log_next(l.tap, 0); /* within the nap */
-    start = real_ms();
-    assert_int_equal(dnstap_flush(l.tap, 2000), DNSTAP_OK);
-    assert_in_range(real_ms() - start, 0, 60);
+    for (i = 0; i < 5; i++) {
+        log_next(l.tap, 0); /* within the nap */
+        start = real_ms();
+        assert_int_equal(dnstap_flush(l.tap, 2000), DNSTAP_OK);
+        if (real_ms() - start < best) best = real_ms() - start;
+    }
+    assert_in_range(best, 0, 20);
     loop_for(&l, 250);
     start = real_ms();
     loop_close(&l);

@@ -130,7 +130,7 @@ static void test_stopped_collector_blocks_nobody_and_close_keeps_its_time(void *
     close_begin(&it, tap, 300);
     close_end(&it);
     assert_int_equal(it.result, DNSTAP_TIMEOUT);
-    assert_in_range(it.took, 290, 600);
+    assert_in_range(it.took, 290, 1500);
     while (collector_read(&c, 100) > 0) {
     }
     assert_int_not_equal(c.stream.phase, AT_END);
@@ -217,7 +217,7 @@ static void test_garbage_finish_and_silence_are_left_for_a_better_collector(void
     }
     assert_int_equal(s.error.code, DNSTAP_TIMEOUT);
     assert_non_null(strstr(s.error.text, "no progress in 150 ms while greeting"));
-    assert_in_range(real_ms() - start, 100, 1000);
+    assert_in_range(real_ms() - start, 100, 3000);
     collector_accept(&c);
     collector_read_until(&c, 20);
     collector_send(&c, DNSTAP_CONTROL_FINISH); /* too early: the tap comes again */

@@ -141,14 +141,14 @@ static void test_hanging_resolver_is_in_nobodys_way(void **state)
     tap = peer_start(&o);
     start = real_ms();
     log_many(tap, 100);
-    assert_in_range(real_ms() - start, 0, 100);
+    assert_in_range(real_ms() - start, 0, 1000);
     wait_for_state(tap, DNSTAP_BROKEN, &s);
     assert_int_equal(s.error.code, DNSTAP_TIMEOUT);
     assert_non_null(strstr(s.error.text, "while resolving"));
     wait_for_state(tap, DNSTAP_RESOLVING, &s);
     start = real_ms();
     assert_int_equal(dnstap_close(tap, 150), DNSTAP_TIMEOUT);
-    assert_in_range(real_ms() - start, 100, 400);
+    assert_in_range(real_ms() - start, 100, 1500);
     hanging = false; /* the look-ups end behind the tap's back, and leave nothing */
     for (end = real_ms() + PATIENCE; answered < asked && real_ms() < end;) poll(NULL, 0, 1);
     collector_close(&c);
