@@ -143,14 +143,14 @@
  * TLS
  *   TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, by BearSSL; 1.3 it does not have. Verified
  *   by default: the chain up to a CA (options.ca_file, else the system's), the dates, the name
- *   (or the address, in the certificate's iPAddress). Not looked at: revocation (CRL, OCSP), extended
- *   key usage and name constraints (a certificate where they are critical is refused). Not
- *   supported: RSA-PSS and Ed25519 certificates. skipverify turns all of that off.
+ *   (or the address, in the certificate's iPAddress). Not looked at: revocation (CRL, OCSP),
+ *   extended key usage and name constraints (a certificate where they are critical is refused).
+ *   Not supported: RSA-PSS and Ed25519 certificates. skipverify turns all of that off.
  *
  * ERRORS AND LOG
- *   What fails for outside reasons fills in a dnstap_error: its text names the thing, the failure and
- *   the way out. options.log gets a line when a connection is lost and one when it is back, and at
- *   most every 10 s one for dropped messages; it is called from service only.
+ *   What fails for outside reasons fills in a dnstap_error: its text names the thing, the failure
+ *   and the way out. options.log gets a line when a connection is lost and one when it is back, and
+ *   at most every 10 s one for dropped messages; it is called from service only.
  *
  * LIMITS
  *   A frame is at most options.max_message bytes, which is at most half a ring. A name's look-up by
@@ -228,12 +228,14 @@ extern "C" {
     X(DNSTAP_DISCONNECTED, -15, "not connected, and options.drop_when_disconnected is set")       \
     X(DNSTAP_CUT, -16, "stream ends inside a frame")
 
+/* clang-format off */
 typedef enum dnstap_result {
 #define DNSTAP__X(name, value, text) name = value,
     DNSTAP_RESULTS(DNSTAP__X)
 #undef DNSTAP__X
     DNSTAP_RESULT_LAST = -16
 } dnstap_result;
+/* clang-format on */
 
 /* What went wrong, on what, and what to do. */
 typedef struct dnstap_error {
@@ -253,7 +255,9 @@ typedef struct dnstap_bytes {
     const void *data;
     size_t size;
 } dnstap_bytes;
+/* clang-format off */
 #define DNSTAP_EMPTY {"", 0}
+/* clang-format on */
 
 /* The schema's enumerations: X(name, number, short name). Numbers a newer schema adds may be used
  * as they are, up to INT32_MAX. */
@@ -298,6 +302,7 @@ typedef struct dnstap_bytes {
 
 /* DNSTAP_MSG_CLIENT_QUERY, DNSTAP_FAMILY_INET, DNSTAP_PROTOCOL_UDP, DNSTAP_HTTP_HTTP2,
  * DNSTAP_ACTION_DROP, DNSTAP_MATCH_QNAME … */
+/* clang-format off */
 enum {
 #define DNSTAP__X(kind, name, value, brief) DNSTAP_##kind##_##name = value,
     DNSTAP_MESSAGE_TYPES(DNSTAP__X)
@@ -309,6 +314,7 @@ enum {
 #undef DNSTAP__X
     DNSTAP_ENUMS_LAST = 0
 };
+/* clang-format on */
 
 /* What a response policy did to the message. */
 typedef struct dnstap_policy {
@@ -510,16 +516,17 @@ typedef struct dnstap_transport {
 
 /* Zeroed is the default. Strings and blocks are copied when the tap opens. */
 typedef struct dnstap_options {
-    const char *endpoint;   /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path */
+    /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path */
+    const char *endpoint;
     const char *identity;   /* NULL: host name; "": present and empty */
     const char *version;    /* NULL: dnstap.h-<version>; "": present and empty */
     bool full;              /* log the DNS messages too */
     bool unidirectional;    /* no handshake, as in files */
     bool drop_when_disconnected; /* drop while there is no connection; default: keep in the ring */
     bool overwrite;         /* file: begin anew; default: append */
-    uint32_t producers;     /* threads that log with a ring of their own; default 8, 1 without threads */
+    uint32_t producers;     /* threads with a ring of their own; default 8, 1 without threads */
     uint32_t queue;         /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
-    size_t ring_size;       /* bytes of a ring, a power of two; default: 512 (without full 128) a message */
+    size_t ring_size;       /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
     size_t max_message;     /* largest frame; default 66,559 with full, else 1,024 */
     uint32_t writebuffer;   /* SO_SNDBUF of tcp and tls, in MiB, to 1024; default 1 */
     int flush_ms;           /* a busy stream is packed so long; default 100; DNSTAP_FLUSH_NOW */
@@ -545,9 +552,9 @@ typedef struct dnstap_options {
     uint64_t (*unix_time)(void *user);                     /* seconds, 0: unknown; default: time */
     bool (*entropy)(void *user, void *out, size_t size);   /* default: the system's */
     int (*resolve)(void *user, const char *host, uint16_t port, struct sockaddr *out, size_t room);
-    void (*watch)(void *user, int fd, short events); /* poll events; 0: forget it, before its close */
+    void (*watch)(void *user, int fd, short events); /* poll's; 0: forget it, before its close */
     void (*timer)(void *user, int ms); /* call dnstap_service in so many ms; -1: no need */
-    void (*wake)(void *user);          /* any thread: call dnstap_service soon; default: a descriptor */
+    void (*wake)(void *user);          /* any thread: service soon; default: a descriptor */
     const dnstap_transport *transport; /* instead of endpoint's */
 } dnstap_options;
 
@@ -660,7 +667,7 @@ typedef struct dnstap_received {
 } dnstap_received;
 
 typedef struct dnstap_sink_options {
-    const char *endpoint;     /* unix:///path and /path, tcp://host:port listen; file:///path is read */
+    const char *endpoint;     /* unix:///path, /path, tcp://host:port listen; file:///path is read */
     uint32_t max_connections; /* more are closed at once; default 64 */
     size_t max_frame;         /* larger frames are skipped and counted; default 1 MiB */
     int timeout_ms;           /* for each step of a handshake; default 4,000 */
@@ -819,6 +826,11 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #define DNSTAP__NOSIGNAL MSG_NOSIGNAL
 #else
 #define DNSTAP__NOSIGNAL 0
+#endif
+#ifdef SO_NOSIGPIPE
+#define DNSTAP__SO_NOSIGPIPE SO_NOSIGPIPE
+#else
+#define DNSTAP__SO_NOSIGPIPE SO_KEEPALIVE /* where MSG_NOSIGNAL does it: once more, no harm */
 #endif
 #ifdef __cplusplus
 extern "C" {
@@ -1572,8 +1584,8 @@ DNSTAP__COLD size_t dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_
     return plan->size;
 }
 
-/* What the straight-line code does not cover, in one test: it has enumerated values of one byte, and
- * what dnstap_encode refuses is left to it. */
+/* What the straight-line code does not cover, in one test: it has enumerated values of one byte,
+ * and what dnstap_encode refuses is left to it. */
 DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
 {
     uint32_t limit = 999999999, ports = m->query_port | m->response_port;
@@ -2365,15 +2377,15 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
  * without end and are compared by difference; a position's offset is its low bits.
  *
  *            tail                     published
- *   ┌─ … sent │ 0000006b 0a16… │ 000000c7 0a16… │ free …  ─┐     a frame lies in one piece: where it
- *   └─────────┴────────────────┴────────────────┴──────────┘     does not fit, the rest of the lap is
- *   0                                            wrap    size     skipped, and wrap says from where
+ *   ┌─ … sent │ 0000006b 0a16… │ 000000c7 0a16… │ free …  ─┐   a frame lies in one piece: where
+ *   └─────────┴────────────────┴────────────────┴──────────┘   it does not fit, the rest of the lap
+ *   0                                            wrap    size   is skipped, and wrap says from where
  *
  * One wrap suffices: a second lap can't end before the service has passed the first one's end. A
  * producer that finds its ring empty starts again at the beginning, so that a ring is touched only
- * as far as it is needed and stays in the cache. What it skips so is no loss of room: it counts from
- * `floor`, the new lap's start, until the tail comes there. tail is always a frame's edge. `bytes`
- * counts what was published, without skips: the wake-up's mark is in these. */
+ * as far as it is needed and stays in the cache. What it skips so is no loss of room: it counts
+ * from `floor`, the new lap's start, until the tail comes there. tail is always a frame's edge.
+ * `bytes` counts what was published, without skips: the wake-up's mark is in these. */
 typedef struct dnstap__ring {
     uint8_t *data;            /* constant after open: */
     size_t size;              /* a power of two */
@@ -2666,11 +2678,9 @@ static int dnstap__socket_open(dnstap__socket *s)
         return dnstap__socket_failed(s, "socket", errno);
     if (s->send_buffer)
         setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof s->send_buffer);
-#ifdef SO_NOSIGPIPE
-    setsockopt(s->fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
+    setsockopt(s->fd, SOL_SOCKET, DNSTAP__SO_NOSIGPIPE, &on, sizeof on);
     if (s->address.any.sa_family == AF_UNIX) return DNSTAP_OK;
-    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a dead host is noticed at last */
+    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a dead host is noticed */
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* we pack what we send */
     return DNSTAP_OK;
 }
@@ -4808,7 +4818,8 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
  * repeated, still armed, after membarrier(2), which makes every store before it visible and every
  * load after it see the mark; or else after one armed round of the flush time, by when stores are
  * visible. Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings. */
-enum { DNSTAP__ALIGN = 64, DNSTAP__ADDRESSES = 8, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
+enum { DNSTAP__ALIGN = 64, DNSTAP__ADDRESSES = 8, DNSTAP__MARK = 32768 };
+enum { DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 
@@ -4931,7 +4942,7 @@ static void dnstap__call_service(dnstap_tap *tap)
     else if (tap->wake_write >= 0) dnstap__write_token(tap);
 }
 
-/* A producer went beyond the mark. The thread that polls needs no call: it looks before it polls. */
+/* A producer went beyond the mark. The thread that polls needs no call: it looks before it does. */
 DNSTAP__COLD void dnstap__wake(dnstap_tap *tap)
 {
     if (DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE) return;
@@ -5835,8 +5846,8 @@ static void dnstap__report(dnstap_tap *tap)
     dnstap__count(tap, &s);
     if (s.dropped == tap->reported) return;
     dnstap__format(text, sizeof text,
-                   "%s: dropped %lu messages (in all: ring full %lu, too large %lu, busy %lu, bad %lu, "
-                   "disconnected %lu)",
+                   "%s: dropped %lu messages (in all: ring full %lu, too large %lu, busy %lu, "
+                   "bad %lu, disconnected %lu)",
                    dnstap__where(tap), (unsigned long)(s.dropped - tap->reported),
                    (unsigned long)s.dropped_full, (unsigned long)s.dropped_large,
                    (unsigned long)s.dropped_busy, (unsigned long)s.dropped_bad,
@@ -7185,6 +7196,6 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
  * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
  * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
- * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
- * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
