@@ -4869,7 +4869,7 @@ struct dnstap_tap {
     unsigned backoff, outage; /* ms; failures since the last connection */
     uint32_t random;
     size_t current, done, mark, tokens_seen, reported;
-    int wake_read, wake_write, watched;
+    int wake_read, wake_write, watched, lookup_fd;
     short watched_events;
     size_t owner; /* process; 0: nobody started or serviced it yet */
     size_t lock;  /* of `shown` */
@@ -4880,7 +4880,6 @@ struct dnstap_tap {
     bool numeric;
     unsigned address, address_count;
     dnstap__ip addresses[DNSTAP__ADDRESSES];
-    int lookup_fd;
 #endif
 #if DNSTAP__HAS_LOOKUP
     dnstap__lookup *lookup;
@@ -5144,9 +5143,7 @@ static void dnstap__watch(dnstap_tap *tap, int fd, short events)
 /* The descriptor that the connection waits with; -1: none. */
 static int dnstap__connection_fd(const dnstap_tap *tap)
 {
-#if DNSTAP__HAS_SOCKETS
     if (tap->lookup_fd >= 0) return tap->lookup_fd;
-#endif
     return tap->transport.fd ? tap->transport.fd(tap->transport.self) : -1;
 }
 
@@ -5420,7 +5417,7 @@ static bool dnstap__next_address(dnstap_tap *tap)
 }
 
 static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
-static void dnstap__no_sockets(dnstap_tap *tap) { tap->lookup_fd = tap->socket.fd = -1; }
+static void dnstap__no_socket(dnstap_tap *tap) { tap->socket.fd = -1; }
 /* SO_SNDBUF as the system has it; 0: no socket. */
 static int dnstap__send_buffer(const dnstap_tap *tap)
 {
@@ -5435,7 +5432,7 @@ static bool dnstap__has_name(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
 static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
 static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
-static void dnstap__no_sockets(dnstap_tap *tap) { (void)tap; }
+static void dnstap__no_socket(dnstap_tap *tap) { (void)tap; }
 static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
 #endif
 
@@ -6478,13 +6475,13 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->max_message = o->max_message;
     tap->mark = dnstap__min(DNSTAP__MARK, o->ring_size / 4);
     tap->enabled = tap->heard = 1;
-    tap->wake_read = tap->wake_write = tap->watched = -1;
+    tap->wake_read = tap->wake_write = tap->watched = tap->lookup_fd = -1;
     tap->backoff = DNSTAP__BACKOFF_MIN;
     tap->now = dnstap__now(tap);
     tap->random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
-    dnstap__no_sockets(tap);
+    dnstap__no_socket(tap);
     dnstap__enter(tap, DNSTAP_IDLE);
 }
 
