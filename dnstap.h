@@ -105,7 +105,8 @@
  *   dnstap_get_ring and dnstap_reopen at any time. The first options.producers threads have a ring
  *   each; further ones share one more ring, under a short spin: correct, only slower. A thread that
  *   ends hands its ring on. dnstap_log_as takes the caller's own thread number instead and needs no
- *   look-up. dnstap_service and dnstap_pollfds: one thread at a time. dnstap_close: when no other
+ *   look-up. dnstap_service, dnstap_pollfds, and dnstap_flush of a tap without a thread: one thread
+ *   at a time. dnstap_close: when no other
  *   thread is in the tap, and those that have logged and ended are joined. One thread's messages
  *   are delivered in order; those of several threads may overtake each other.
  *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
@@ -138,7 +139,8 @@
  *   frame (options.overwrite: begun anew); anything else is refused. dnstap_reopen ends the file
  *   with STOP and goes on in what is at its path then. A full disk is reported, and tried again:
  *   nothing half-written stays. Files are written in the service's thread; a file system that hangs
- *   hangs it, and dnstap_close with it, but never a producer.
+ *   hangs it, and dnstap_close with it, but never a producer. A file is locked (flock): a second
+ *   tap on it, in this process or another, is refused.
  *
  * TLS
  *   TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, by BearSSL; 1.3 it does not have. Verified
@@ -150,7 +152,8 @@
  * ERRORS AND LOG
  *   What fails for outside reasons fills in a dnstap_error: its text names the thing, the failure
  *   and the way out. options.log gets a line when a connection is lost and one when it is back, and
- *   at most every 10 s one for dropped messages; it is called from service only.
+ *   at most every 10 s one for dropped messages; it is called from service only, and from
+ *   dnstap_flush and dnstap_close where they do the service's work.
  *
  * LIMITS
  *   A frame is at most options.max_message bytes, which is at most half a ring. A name's look-up by
@@ -209,23 +212,23 @@ extern "C" {
 /* ---- >>results ---------------------------------------------------------------------------- */
 
 /* Every function that can fail returns one of these; sizes and counts are positive. */
-#define DNSTAP_RESULTS(X)                                                                         \
-    X(DNSTAP_OK, 0, "success")                                                                    \
-    X(DNSTAP_AGAIN, -1, "would block; call again when it is ready")                               \
-    X(DNSTAP_END, -2, "end of stream")                                                            \
-    X(DNSTAP_RING_FULL, -3, "ring full; raise options.queue or options.ring_size")                \
-    X(DNSTAP_TOO_LARGE, -4, "message larger than options.max_message; raise it")                  \
-    X(DNSTAP_BUSY, -5, "threads beyond options.producers wait for one ring; raise producers")     \
-    X(DNSTAP_BAD_OPTION, -6, "option refused")                                                    \
-    X(DNSTAP_BAD_MESSAGE, -7, "message can't be encoded; its type, a port or a time is wrong")    \
-    X(DNSTAP_BAD_PAYLOAD, -8, "payload is not dnstap")                                            \
-    X(DNSTAP_BAD_FRAME, -9, "not Frame Streams, or against its rules")                            \
-    X(DNSTAP_NO_MEMORY, -10, "memory given or allocated is too small")                            \
-    X(DNSTAP_SYSTEM, -11, "a system call failed")                                                 \
-    X(DNSTAP_TLS, -12, "TLS failed")                                                              \
-    X(DNSTAP_TIMEOUT, -13, "no progress before the deadline")                                     \
-    X(DNSTAP_UNSUPPORTED, -14, "left out of this build")                                          \
-    X(DNSTAP_DISCONNECTED, -15, "not connected, and options.drop_when_disconnected is set")       \
+#define DNSTAP_RESULTS(X)                                                                      \
+    X(DNSTAP_OK, 0, "success")                                                                 \
+    X(DNSTAP_AGAIN, -1, "would block; call again when it is ready")                            \
+    X(DNSTAP_END, -2, "end of stream")                                                         \
+    X(DNSTAP_RING_FULL, -3, "ring full; raise options.queue or options.ring_size")             \
+    X(DNSTAP_TOO_LARGE, -4, "message larger than options.max_message; raise it")               \
+    X(DNSTAP_BUSY, -5, "threads beyond options.producers wait for one ring; raise producers")  \
+    X(DNSTAP_BAD_OPTION, -6, "option refused")                                                 \
+    X(DNSTAP_BAD_MESSAGE, -7, "message can't be encoded; its type, a port or a time is wrong") \
+    X(DNSTAP_BAD_PAYLOAD, -8, "payload is not dnstap")                                         \
+    X(DNSTAP_BAD_FRAME, -9, "not Frame Streams, or against its rules")                         \
+    X(DNSTAP_NO_MEMORY, -10, "memory given or allocated is too small")                         \
+    X(DNSTAP_SYSTEM, -11, "a system call failed")                                              \
+    X(DNSTAP_TLS, -12, "TLS failed")                                                           \
+    X(DNSTAP_TIMEOUT, -13, "no progress before the deadline")                                  \
+    X(DNSTAP_UNSUPPORTED, -14, "not for this tap or process, or left out of this build")       \
+    X(DNSTAP_DISCONNECTED, -15, "not connected, and options.drop_when_disconnected is set")    \
     X(DNSTAP_CUT, -16, "stream ends inside a frame")
 
 /* clang-format off */
@@ -261,20 +264,20 @@ typedef struct dnstap_bytes {
 
 /* The schema's enumerations: X(name, number, short name). Numbers a newer schema adds may be used
  * as they are, up to INT32_MAX. */
-#define DNSTAP_MESSAGE_TYPES(X)     \
-    X(MSG, AUTH_QUERY, 1, "AQ")          \
-    X(MSG, AUTH_RESPONSE, 2, "AR")       \
-    X(MSG, RESOLVER_QUERY, 3, "RQ")      \
-    X(MSG, RESOLVER_RESPONSE, 4, "RR")   \
-    X(MSG, CLIENT_QUERY, 5, "CQ")        \
-    X(MSG, CLIENT_RESPONSE, 6, "CR")     \
-    X(MSG, FORWARDER_QUERY, 7, "FQ")     \
-    X(MSG, FORWARDER_RESPONSE, 8, "FR")  \
-    X(MSG, STUB_QUERY, 9, "SQ")          \
-    X(MSG, STUB_RESPONSE, 10, "SR")      \
-    X(MSG, TOOL_QUERY, 11, "TQ")         \
-    X(MSG, TOOL_RESPONSE, 12, "TR")      \
-    X(MSG, UPDATE_QUERY, 13, "UQ")       \
+#define DNSTAP_MESSAGE_TYPES(X)         \
+    X(MSG, AUTH_QUERY, 1, "AQ")         \
+    X(MSG, AUTH_RESPONSE, 2, "AR")      \
+    X(MSG, RESOLVER_QUERY, 3, "RQ")     \
+    X(MSG, RESOLVER_RESPONSE, 4, "RR")  \
+    X(MSG, CLIENT_QUERY, 5, "CQ")       \
+    X(MSG, CLIENT_RESPONSE, 6, "CR")    \
+    X(MSG, FORWARDER_QUERY, 7, "FQ")    \
+    X(MSG, FORWARDER_RESPONSE, 8, "FR") \
+    X(MSG, STUB_QUERY, 9, "SQ")         \
+    X(MSG, STUB_RESPONSE, 10, "SR")     \
+    X(MSG, TOOL_QUERY, 11, "TQ")        \
+    X(MSG, TOOL_RESPONSE, 12, "TR")     \
+    X(MSG, UPDATE_QUERY, 13, "UQ")      \
     X(MSG, UPDATE_RESPONSE, 14, "UR")
 #define DNSTAP_SOCKET_FAMILIES(X) X(FAMILY, INET, 1, "") X(FAMILY, INET6, 2, "")
 #define DNSTAP_SOCKET_PROTOCOLS(X)  \
@@ -328,19 +331,20 @@ typedef struct dnstap_policy {
  * dnstap_log or dnstap_encode returns. The query address is the initiator's, the response address
  * the responder's, in responses too. */
 typedef struct dnstap_message {
-    uint32_t type;                                 /* DNSTAP_MSG_…, required */
-    uint32_t present;                              /* see above */
-    uint32_t socket_family;                        /* DNSTAP_FAMILY_… */
-    uint32_t socket_protocol;                      /* DNSTAP_PROTOCOL_… */
-    uint32_t http_protocol;                        /* DNSTAP_HTTP_…, with DOH only */
-    uint32_t query_port, response_port;            /* at most 65,535 */
-    uint32_t query_time_nsec, response_time_nsec;  /* below 1e9 */
-    uint64_t query_time_sec, response_time_sec;    /* since 1970, UTC */
-    dnstap_bytes query_address, response_address;  /* 4 or 16 bytes, by family */
-    dnstap_bytes query_message, response_message;  /* DNS wire format */
-    dnstap_bytes query_zone;                       /* name in wire format */
-    const dnstap_policy *policy;                   /* NULL: absent */
-    dnstap_bytes identity, version, extra;         /* absent: the tap's */
+    uint32_t type;                                /* DNSTAP_MSG_…, required */
+    uint32_t present;                             /* see above */
+    uint32_t socket_family;                       /* DNSTAP_FAMILY_… */
+    uint32_t socket_protocol;                     /* DNSTAP_PROTOCOL_… */
+    uint32_t http_protocol;                       /* DNSTAP_HTTP_…, with DOH only */
+    uint32_t query_port, response_port;           /* at most 65,535 */
+    uint32_t query_time_nsec, response_time_nsec; /* below 1e9 */
+    uint64_t query_time_sec, response_time_sec;   /* since 1970, UTC */
+    dnstap_bytes query_address, response_address; /* 4 or 16 bytes, by family */
+    dnstap_bytes query_message, response_message; /* DNS wire format */
+    dnstap_bytes query_zone;                      /* name in wire format */
+    const dnstap_policy *policy;                  /* NULL: absent */
+    dnstap_bytes identity, version;               /* absent: the tap's */
+    dnstap_bytes extra;                           /* anything */
 } dnstap_message;
 
 /* Clears m and sets its type; faster than `= {0}` with gcc. */
@@ -422,8 +426,8 @@ typedef enum dnstap_writer_state {
 typedef struct dnstap_frame_writer {
     dnstap_writer_state state;
     bool bidirectional;
-    uint16_t sent;  /* bytes of the control frame that is going out */
-    uint16_t have;  /* bytes of `control` received */
+    uint16_t sent; /* bytes of the control frame that is going out */
+    uint16_t have; /* bytes of `control` received */
     uint8_t control[8 + DNSTAP_FRAME_CONTROL_MAX];
 } dnstap_frame_writer;
 
@@ -440,21 +444,21 @@ DNSTAP_API int dnstap_frame_writer_receive(dnstap_frame_writer *w, const void *d
 
 /* The side that receives data. */
 typedef enum dnstap_reader_state {
-    DNSTAP_READER_READY,  /* the peer sends READY (bidirectional) */
-    DNSTAP_READER_START,  /* the peer sends START */
-    DNSTAP_READER_DATA,   /* the peer sends data frames, then STOP */
-    DNSTAP_READER_END,    /* STOP came; what follows is not read */
-    DNSTAP_READER_FAILED  /* the peer broke the rules: close */
+    DNSTAP_READER_READY, /* the peer sends READY (bidirectional) */
+    DNSTAP_READER_START, /* the peer sends START */
+    DNSTAP_READER_DATA,  /* the peer sends data frames, then STOP */
+    DNSTAP_READER_END,   /* STOP came; what follows is not read */
+    DNSTAP_READER_FAILED /* the peer broke the rules: close */
 } dnstap_reader_state;
 
 typedef struct dnstap_frame_reader {
     dnstap_reader_state state;
     bool bidirectional, owes_accept, owes_finish;
-    uint16_t sent;       /* bytes of the control frame that is going out */
-    uint8_t *buffer;     /* the caller's, for frames that come in pieces */
-    size_t size, have;   /* of buffer */
-    uint64_t skip;       /* bytes of an oversize frame still to come */
-    uint64_t skipped;    /* oversize frames so far */
+    uint16_t sent;     /* bytes of the control frame that is going out */
+    uint8_t *buffer;   /* the caller's, for frames that come in pieces */
+    size_t size, have; /* of buffer */
+    uint64_t skip;     /* bytes of an oversize frame still to come */
+    uint64_t skipped;  /* oversize frames so far */
 } dnstap_frame_reader;
 
 typedef enum dnstap_frame_kind {
@@ -466,7 +470,7 @@ typedef enum dnstap_frame_kind {
 
 typedef struct dnstap_frame {
     dnstap_frame_kind kind;
-    uint32_t control;     /* dnstap_control, or an unknown type that was ignored */
+    uint32_t control; /* dnstap_control, or an unknown type that was ignored */
     dnstap_bytes payload;
 } dnstap_frame;
 
@@ -490,21 +494,22 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r);
 /* Events of poll(2), for machines without it too. */
 enum { DNSTAP_POLLIN = 1, DNSTAP_POLLOUT = 4 };
 
-/* How bytes travel. Nothing in it blocks. start brings the connection up, step by step; send
- * returns how many bytes reached the kernel, or the next transport, entirely (1 … size); recv how
- * many came. All may return DNSTAP_AGAIN, with POLLIN and POLLOUT in *wants for what to wait for,
- * or an error; send is called again with the same bytes after AGAIN; recv returns DNSTAP_END at
- * the peer's end. close may be called in any state, and start again after it. error is a text for
- * the last failure. */
+/* How bytes travel. Nothing in it blocks or raises a signal. start brings the connection up, step
+ * by step; send returns how many bytes reached the kernel, or the next transport, entirely (1 …
+ * size); recv how many came. All may return DNSTAP_AGAIN, with what to wait for in *wants (0: nothing that
+ * is known), or an error; send is called again with the same bytes after AGAIN; recv returns
+ * DNSTAP_END at the peer's end. close may be called in any state, and start again after it. self
+ * must outlive the tap. A tap greets over it unless options.unidirectional is set; with an endpoint
+ * tls://host:port it speaks TLS over it. */
 typedef struct dnstap_transport {
     void *self;
-    int (*start)(void *self, short *wants);
+    int (*start)(void *self, short *wants); /* may be NULL: always up */
     long (*send)(void *self, const void *data, size_t size, short *wants);
     long (*recv)(void *self, void *data, size_t size, short *wants);
-    int (*shut)(void *self, short *wants);       /* orderly end, before close; may be NULL */
+    int (*shut)(void *self, short *wants); /* orderly end, before close; may be NULL */
     void (*close)(void *self);
-    int (*fd)(void *self);                       /* -1 or NULL: none, service by time */
-    const char *(*error)(void *self);            /* may be NULL */
+    int (*fd)(void *self);            /* -1 or NULL: none, service by time */
+    const char *(*error)(void *self); /* text of the last failure, never NULL; may be NULL */
 } dnstap_transport;
 
 /* ---- >>tap -------------------------------------------------------------------------------- */
@@ -516,41 +521,44 @@ typedef struct dnstap_transport {
 
 /* Zeroed is the default. Strings and blocks are copied when the tap opens. */
 typedef struct dnstap_options {
-    /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path */
+    /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path; with two slashes the
+     * path is relative to the working directory */
     const char *endpoint;
-    const char *identity;   /* NULL: host name; "": present and empty */
-    const char *version;    /* NULL: dnstap.h-<version>; "": present and empty */
-    bool full;              /* log the DNS messages too */
-    bool unidirectional;    /* no handshake, as in files */
+    const char *identity;        /* NULL: host name; "": present and empty */
+    const char *version;         /* NULL: dnstap.h-<version>; "": present and empty */
+    bool full;                   /* log the DNS messages too */
+    bool unidirectional;         /* no handshake, as in files */
     bool drop_when_disconnected; /* drop while there is no connection; default: keep in the ring */
-    bool overwrite;         /* file: begin anew; default: append */
-    uint32_t producers;     /* threads with a ring of their own; default 8, 1 without threads */
-    uint32_t queue;         /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
-    size_t ring_size;       /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
-    size_t max_message;     /* largest frame; default 66,559 with full, else 1,024 */
-    uint32_t writebuffer;   /* SO_SNDBUF of tcp and tls, in MiB, to 1024; default 1 */
-    int flush_ms;           /* a busy stream is packed so long; default 100; DNSTAP_FLUSH_NOW */
-    int timeout_ms;         /* for each waiting step of a connection; default 4,000 */
+    bool overwrite;              /* file: begin anew; default: append */
+    uint32_t producers;   /* threads with a ring of their own; default 8, 1 without threads */
+    uint32_t queue;       /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
+    size_t ring_size;     /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
+    size_t max_message;   /* largest frame; default 66,559 with full, else 1,024 */
+    uint32_t writebuffer; /* SO_SNDBUF of tcp and tls, in MiB, to 1024; default 1 */
+    int flush_ms;         /* a busy stream is packed so long; default 100; DNSTAP_FLUSH_NOW */
+    int timeout_ms;       /* for each waiting step of a connection; default 4,000 */
     /* tls */
-    bool skipverify;          /* don't verify the peer */
-    const char *ca_file;      /* PEM; default: SSL_CERT_FILE, or the system's bundle */
-    const char *cert_file;    /* PEM chain, leaf first: shown to the peer */
-    const char *key_file;     /* PEM key of cert_file */
-    const char *server_name;  /* verified instead of the endpoint's host */
+    bool skipverify;            /* don't verify the peer */
+    const char *ca_file;        /* PEM; default: SSL_CERT_FILE, or the system's bundle */
+    const char *cert_file;      /* PEM chain, leaf first: shown to the peer */
+    const char *key_file;       /* PEM key of cert_file */
+    const char *server_name;    /* verified instead of the endpoint's host */
     dnstap_bytes ca, cert, key; /* the same in memory, PEM or DER */
-    const void *anchors;      /* or br_x509_trust_anchor[], which must outlive the tap */
+    const void *anchors;        /* or br_x509_trust_anchor[], which must outlive the tap */
     size_t anchor_count;
-    size_t ca_memory;         /* bytes for decoded CAs and certificates; default 128 KiB */
-    size_t tls_input;         /* record buffer for what is received; default 4,096, at least 837 */
-    size_t tls_output;        /* for what is sent; default 16,469 (full records), at least 597;
+    size_t ca_memory;  /* bytes for decoded CAs and certificates; default 128 KiB */
+    size_t tls_input;  /* record buffer for what is received; default 4,096, at least 837 */
+    size_t tls_output; /* for what is sent; default 16,469 (full records), at least 597;
                                  SIZE_MAX: shared with tls_input */
-    /* hooks; user is theirs. From service and its thread only, but for wake (any thread) and
-     * monotonic_ms (also from open, status, flush and close) */
+    /* hooks; user is theirs. From service and its thread, flush and close only, but for wake (any
+     * thread), monotonic_ms (also from open and status), and what TLS asks when it opens */
     void *user;
     void (*log)(void *user, int level, const char *text); /* DNSTAP_LOG_…; default: nowhere */
-    uint64_t (*monotonic_ms)(void *user);                  /* default: CLOCK_MONOTONIC */
-    uint64_t (*unix_time)(void *user);                     /* seconds, 0: unknown; default: time */
-    bool (*entropy)(void *user, void *out, size_t size);   /* default: the system's */
+    uint64_t (*monotonic_ms)(void *user);                 /* default: CLOCK_MONOTONIC */
+    uint64_t (*unix_time)(void *user);                    /* seconds, 0: unknown; default: time */
+    bool (*entropy)(void *user, void *out, size_t size);  /* default: the system's */
+    /* instead of getaddrinfo: an address of at most `room` bytes into out. DNSTAP_OK; DNSTAP_AGAIN:
+     * called again soon, for timeout_ms; or an error. Must not block */
     int (*resolve)(void *user, const char *host, uint16_t port, struct sockaddr *out, size_t room);
     void (*watch)(void *user, int fd, short events); /* poll's; 0: forget it, before its close */
     void (*timer)(void *user, int ms); /* call dnstap_service in so many ms; -1: no need */
@@ -563,22 +571,25 @@ typedef struct dnstap_tap dnstap_tap;
 /* Checks the options and does all that needs privileges: binds, opens files, reads keys. Connects
  * nothing, starts no thread; an unreachable sink is no error. NULL on error. */
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error);
-/* The same in the caller's memory, of dnstap_memory_size(options) bytes (0: options are bad), which
- * must live until dnstap_close. */
+/* The same in the caller's memory, of dnstap_memory_size(options) bytes (0: options are bad) at any
+ * alignment, which must live until dnstap_close. */
 DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
                                       dnstap_error *error);
 DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options);
-/* Starts a thread that services the tap, all signals blocked in it. Not with options.wake. */
+/* Starts a thread that services the tap, all signals blocked in it. DNSTAP_SYSTEM: there is none;
+ * DNSTAP_UNSUPPORTED: it runs, options.watch, timer or wake is set, or the tap is another
+ * process's. */
 DNSTAP_API int dnstap_start(dnstap_tap *tap);
 /* Delivers what is queued, says STOP, waits for FINISH, and frees all, in at most timeout_ms.
  * DNSTAP_OK; DNSTAP_TIMEOUT: some messages were discarded. No other thread may be in the tap. In a
  * process that does not own the tap (neither started nor serviced it) nothing is sent. */
 DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms);
 /* Waits until all that was logged so far is sent; DNSTAP_TIMEOUT. Not from a producer that must
- * not wait. Services the tap where no thread of its own does. */
+ * not wait. It services a tap without a thread of its own: from where that is serviced only. */
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms);
 /* In the child, after a fork with a started tap: drops inherited connections and queued messages,
- * so that the child may start and log on its own. */
+ * so that the child may start and log on its own. options.watch is not called there any more.
+ * DNSTAP_OK; DNSTAP_SYSTEM: no descriptor is left to wake the service with. */
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap);
 /* File: end it, and go on in what is at its path now (log rotation). Any thread. */
 DNSTAP_API int dnstap_reopen(dnstap_tap *tap);
@@ -590,6 +601,7 @@ DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m);
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m);
 /* Whether a message of this type would be logged: one load. */
 DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type);
+/* Whether the tap logs at all; it does when it opens. Any thread. */
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
 
 /* In your own loop, one thread at a time: fills at most max descriptors, returns how many (at most
@@ -599,24 +611,26 @@ enum { DNSTAP_POLLFDS = 4 };
 #if DNSTAP__POSIX
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms);
 #endif
+/* Does what can be done now; not for a tap with a thread of its own. DNSTAP_UNSUPPORTED: the tap is
+ * another process's. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap);
 
-#define DNSTAP_STATES(X)                                                      \
-    X(DNSTAP_IDLE, "idle")              /* nothing to do yet */               \
-    X(DNSTAP_RESOLVING, "resolving")    /* looking the host's name up */      \
-    X(DNSTAP_CONNECTING, "connecting")  /* the transport starts */            \
-    X(DNSTAP_SECURING, "securing")      /* the TLS handshake */               \
-    X(DNSTAP_GREETING, "greeting")      /* READY sent, ACCEPT awaited */      \
-    X(DNSTAP_STARTED, "started")        /* messages flow */                   \
-    X(DNSTAP_STOPPING, "stopping")      /* STOP sent, FINISH awaited */       \
-    X(DNSTAP_SHUTTING, "shutting")      /* the transport's orderly end */     \
-    X(DNSTAP_FINISHED, "finished")      /* ended in order */                  \
-    X(DNSTAP_BROKEN, "broken")          /* waits before the next attempt */
+#define DNSTAP_STATES(X)                                                 \
+    X(DNSTAP_IDLE, "idle")             /* nothing to do yet */           \
+    X(DNSTAP_RESOLVING, "resolving")   /* looking the host's name up */  \
+    X(DNSTAP_CONNECTING, "connecting") /* the transport starts */        \
+    X(DNSTAP_SECURING, "securing")     /* the TLS handshake */           \
+    X(DNSTAP_GREETING, "greeting")     /* READY sent, ACCEPT awaited */  \
+    X(DNSTAP_STARTED, "started")       /* messages flow */               \
+    X(DNSTAP_STOPPING, "stopping")     /* STOP sent, FINISH awaited */   \
+    X(DNSTAP_SHUTTING, "shutting")     /* the transport's orderly end */ \
+    X(DNSTAP_FINISHED, "finished")     /* ended in order */              \
+    X(DNSTAP_BROKEN, "broken")         /* waits before the next attempt */
 typedef enum dnstap_state {
 #define DNSTAP__X(name, text) name,
     DNSTAP_STATES(DNSTAP__X)
 #undef DNSTAP__X
-    DNSTAP_STATE_COUNT
+        DNSTAP_STATE_COUNT
 } dnstap_state;
 DNSTAP_API const char *dnstap_state_name(dnstap_state state);
 
@@ -625,18 +639,18 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state);
  * and recorded = sent + discarded + queued. */
 typedef struct dnstap_status {
     dnstap_state state;
-    uint64_t state_ms;         /* for so long */
+    uint64_t state_ms; /* for so long */
     uint64_t logged, recorded, unwanted, dropped, queued;
-    uint64_t sent, discarded;  /* handed to the kernel whole; given up by close or after a fork */
+    uint64_t sent, discarded; /* handed to the kernel whole; given up by close or after a fork */
     uint64_t dropped_full, dropped_large, dropped_busy, dropped_bad, dropped_disconnected;
-    uint64_t bytes;            /* of frames sent */
-    uint64_t connects;         /* connections that reached STARTED */
-    uint64_t failures;         /* attempts and connections that failed */
-    uint64_t error_ms;         /* since the last error */
-    dnstap_error error;        /* the last error; code 0: none yet */
-    size_t ring_size;          /* bytes of each ring */
-    uint32_t rings;            /* producers', and the shared one */
-    int send_buffer;           /* SO_SNDBUF as the system has it; 0: no socket */
+    uint64_t bytes;     /* of frames sent */
+    uint64_t connects;  /* connections that reached STARTED */
+    uint64_t failures;  /* attempts and connections that failed */
+    uint64_t error_ms;  /* since the last error */
+    dnstap_error error; /* the last error; code 0: none yet */
+    size_t ring_size;   /* bytes of each ring */
+    uint32_t rings;     /* producers', and the shared one */
+    int send_buffer;    /* SO_SNDBUF as the system has it; 0: no socket */
 } dnstap_status;
 /* Any thread. */
 DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status);
@@ -659,19 +673,19 @@ typedef struct dnstap_received {
     dnstap_sink_kind kind;
     int result;
     const dnstap_message *message;
-    dnstap_bytes frame;       /* the payload as it came */
-    uint64_t index;           /* of the frame in its stream, from 0 */
-    uint32_t connection;      /* number of the connection, from 1 */
-    const char *peer;         /* the connection's other end, as far as it has a name */
-    const char *text;         /* CLOSED with an error: what happened */
+    dnstap_bytes frame;  /* the payload as it came */
+    uint64_t index;      /* of the frame in its stream, from 0 */
+    uint32_t connection; /* number of the connection, from 1 */
+    const char *peer;    /* the connection's other end, as far as it has a name */
+    const char *text;    /* CLOSED with an error: what happened */
 } dnstap_received;
 
 typedef struct dnstap_sink_options {
-    const char *endpoint;     /* unix:///path, /path, tcp://host:port listen; file:///path is read */
+    const char *endpoint; /* unix:///path, /path, tcp://host:port listen; file:///path is read */
     uint32_t max_connections; /* more are closed at once; default 64 */
-    size_t max_frame;         /* larger frames are skipped and counted; default 1 MiB */
-    int timeout_ms;           /* for each step of a handshake; default 4,000 */
-    bool unidirectional;      /* sockets: no handshake */
+    size_t max_frame;    /* larger frames are skipped and counted; default 1 MiB, of memory, each */
+    int timeout_ms;      /* for each step of a handshake; default 4,000 */
+    bool unidirectional; /* sockets: no handshake */
     void *user;
     void (*receive)(void *user, const dnstap_received *received);
     uint64_t (*monotonic_ms)(void *user);
@@ -680,10 +694,10 @@ typedef struct dnstap_sink_options {
 typedef struct dnstap_sink dnstap_sink;
 
 typedef struct dnstap_sink_status {
-    uint64_t connections, open;        /* accepted so far; of those still there */
-    uint64_t frames, bytes;            /* data frames */
-    uint64_t skipped, undecodable;     /* frames too large; payloads that are not dnstap */
-    uint64_t failed;                   /* connections that ended with an error */
+    uint64_t connections, open;    /* accepted so far; of those still there */
+    uint64_t frames, bytes;        /* data frames */
+    uint64_t skipped, undecodable; /* frames too large; payloads that are not dnstap */
+    uint64_t failed;               /* connections that ended with an error */
 } dnstap_sink_status;
 
 /* Listens or opens the file. A unix socket nobody answers on is replaced; one in use, or another
@@ -691,6 +705,7 @@ typedef struct dnstap_sink_status {
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error);
 /* In a poll loop, one thread at a time; at most max_connections + 1 descriptors. */
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms);
+/* DNSTAP_OK; DNSTAP_END: a file that has ended, there is nothing to poll for. */
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
 /* File: the next frame. DNSTAP_OK with received filled in; DNSTAP_END, DNSTAP_CUT or an error
  * after the last, with received->text. */
@@ -756,6 +771,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -1215,12 +1231,12 @@ DNSTAP__BIND(dnstap__Dnstap, 2)
 /* END generated */
 
 /* The numbers of the API are those of the schema. */
-#define DNSTAP__OF_MSG(name)      dnstap__Message_Type_##name
-#define DNSTAP__OF_FAMILY(name)   dnstap__SocketFamily_##name
+#define DNSTAP__OF_MSG(name) dnstap__Message_Type_##name
+#define DNSTAP__OF_FAMILY(name) dnstap__SocketFamily_##name
 #define DNSTAP__OF_PROTOCOL(name) dnstap__SocketProtocol_##name
-#define DNSTAP__OF_HTTP(name)     dnstap__HttpProtocol_##name
-#define DNSTAP__OF_ACTION(name)   dnstap__Policy_Action_##name
-#define DNSTAP__OF_MATCH(name)    dnstap__Policy_Match_##name
+#define DNSTAP__OF_HTTP(name) dnstap__HttpProtocol_##name
+#define DNSTAP__OF_ACTION(name) dnstap__Policy_Action_##name
+#define DNSTAP__OF_MATCH(name) dnstap__Policy_Match_##name
 #define DNSTAP__X(kind, name, value, brief) \
     typedef char dnstap__same_##kind##_##name[(int)DNSTAP__OF_##kind(name) == (value) ? 1 : -1];
 DNSTAP_MESSAGE_TYPES(DNSTAP__X)
@@ -1407,7 +1423,7 @@ enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
 enum { DNSTAP__OVERHEAD = 81, DNSTAP__OVERHEAD_USUAL = 30 };
 
 #define DNSTAP__KEY(field, wire) ((uint32_t)dnstap__##field##_tag << 3 | (uint32_t)(wire))
-#define DNSTAP__HAS(m, field)    ((m)->field || ((m)->present & DNSTAP__PRESENT(field)))
+#define DNSTAP__HAS(m, field) ((m)->field || ((m)->present & DNSTAP__PRESENT(field)))
 
 /* What a tap puts into each message. prefix: identity and version, encoded once. */
 typedef struct dnstap__fixed {
@@ -1729,8 +1745,7 @@ DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnsta
 {
     p = DNSTAP__PUT(p, m, enum, type, PB_WT_VARINT);
     if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, enum, socket_family, PB_WT_VARINT);
-    if (DNSTAP__HAS(m, socket_protocol))
-        p = DNSTAP__PUT(p, m, enum, socket_protocol, PB_WT_VARINT);
+    if (DNSTAP__HAS(m, socket_protocol)) p = DNSTAP__PUT(p, m, enum, socket_protocol, PB_WT_VARINT);
     if (m->query_address.data) p = DNSTAP__PUT(p, m, address, query_address, PB_WT_STRING);
     if (m->response_address.data) p = DNSTAP__PUT(p, m, address, response_address, PB_WT_STRING);
     if (DNSTAP__HAS(m, query_port)) p = DNSTAP__PUT(p, m, number, query_port, PB_WT_VARINT);
@@ -2071,11 +2086,13 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
  * (farsightsec.github.io/fstrm): control frames of at most 512 bytes, content types of at most 256.
  * Both machines collect what comes in pieces, and know from its first bytes how long it will be. */
 #define DNSTAP__CONTENT_TYPE_MAX 256u
-#define DNSTAP__LETTERS                                                                      \
-    'p', 'r', 'o', 't', 'o', 'b', 'u', 'f', ':', 'd', 'n', 's', 't', 'a', 'p', '.', 'D', 'n', \
-        's', 't', 'a', 'p'
-#define DNSTAP__WITH_TYPE(type) \
-    {0, 0, 0, 0, 0, 0, 0, 34, 0, 0, 0, type, 0, 0, 0, 1, 0, 0, 0, 22, DNSTAP__LETTERS}
+#define DNSTAP__LETTERS                                                                            \
+    'p', 'r', 'o', 't', 'o', 'b', 'u', 'f', ':', 'd', 'n', 's', 't', 'a', 'p', '.', 'D', 'n', 's', \
+        't', 'a', 'p'
+#define DNSTAP__WITH_TYPE(type)                                                          \
+    {                                                                                    \
+        0, 0, 0, 0, 0, 0, 0, 34, 0, 0, 0, type, 0, 0, 0, 1, 0, 0, 0, 22, DNSTAP__LETTERS \
+    }
 
 static dnstap_bytes dnstap__control_frame(dnstap_control type)
 {
@@ -2086,12 +2103,18 @@ static dnstap_bytes dnstap__control_frame(dnstap_control type)
     static const uint8_t finish_frame[] = {0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, DNSTAP_CONTROL_FINISH};
 
     switch (type) {
-    case DNSTAP_CONTROL_ACCEPT: return dnstap_bytes_of(accept_frame, sizeof accept_frame);
-    case DNSTAP_CONTROL_START: return dnstap_bytes_of(start_frame, sizeof start_frame);
-    case DNSTAP_CONTROL_STOP: return dnstap_bytes_of(stop_frame, sizeof stop_frame);
-    case DNSTAP_CONTROL_READY: return dnstap_bytes_of(ready_frame, sizeof ready_frame);
-    case DNSTAP_CONTROL_FINISH: return dnstap_bytes_of(finish_frame, sizeof finish_frame);
-    default: return dnstap_bytes_of(NULL, 0);
+    case DNSTAP_CONTROL_ACCEPT:
+        return dnstap_bytes_of(accept_frame, sizeof accept_frame);
+    case DNSTAP_CONTROL_START:
+        return dnstap_bytes_of(start_frame, sizeof start_frame);
+    case DNSTAP_CONTROL_STOP:
+        return dnstap_bytes_of(stop_frame, sizeof stop_frame);
+    case DNSTAP_CONTROL_READY:
+        return dnstap_bytes_of(ready_frame, sizeof ready_frame);
+    case DNSTAP_CONTROL_FINISH:
+        return dnstap_bytes_of(finish_frame, sizeof finish_frame);
+    default:
+        return dnstap_bytes_of(NULL, 0);
     }
 }
 
@@ -2171,10 +2194,14 @@ DNSTAP_API void dnstap_frame_writer_stop(dnstap_frame_writer *w)
 DNSTAP_API dnstap_bytes dnstap_frame_writer_next(const dnstap_frame_writer *w)
 {
     switch (w->state) {
-    case DNSTAP_WRITER_READY: return dnstap__control_rest(DNSTAP_CONTROL_READY, w->sent);
-    case DNSTAP_WRITER_START: return dnstap__control_rest(DNSTAP_CONTROL_START, w->sent);
-    case DNSTAP_WRITER_STOP: return dnstap__control_rest(DNSTAP_CONTROL_STOP, w->sent);
-    default: return dnstap_bytes_of(NULL, 0);
+    case DNSTAP_WRITER_READY:
+        return dnstap__control_rest(DNSTAP_CONTROL_READY, w->sent);
+    case DNSTAP_WRITER_START:
+        return dnstap__control_rest(DNSTAP_CONTROL_START, w->sent);
+    case DNSTAP_WRITER_STOP:
+        return dnstap__control_rest(DNSTAP_CONTROL_STOP, w->sent);
+    default:
+        return dnstap_bytes_of(NULL, 0);
     }
 }
 
@@ -2186,12 +2213,17 @@ DNSTAP_API void dnstap_frame_writer_sent(dnstap_frame_writer *w, size_t size)
     }
     w->sent = 0;
     switch (w->state) {
-    case DNSTAP_WRITER_READY: w->state = DNSTAP_WRITER_ACCEPT; break;
-    case DNSTAP_WRITER_START: w->state = DNSTAP_WRITER_DATA; break;
+    case DNSTAP_WRITER_READY:
+        w->state = DNSTAP_WRITER_ACCEPT;
+        break;
+    case DNSTAP_WRITER_START:
+        w->state = DNSTAP_WRITER_DATA;
+        break;
     case DNSTAP_WRITER_STOP:
         w->state = w->bidirectional ? DNSTAP_WRITER_FINISH : DNSTAP_WRITER_END;
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -2237,9 +2269,11 @@ DNSTAP_API int dnstap_frame_writer_receive(dnstap_frame_writer *w, const void *d
 
     while (size && result == DNSTAP_OK) {
         if (w->state == DNSTAP_WRITER_END) return DNSTAP_END;
-        if (w->state == DNSTAP_WRITER_READY || w->state == DNSTAP_WRITER_FAILED || !w->bidirectional)
+        if (w->state == DNSTAP_WRITER_READY || w->state == DNSTAP_WRITER_FAILED ||
+            !w->bidirectional)
             result = DNSTAP_BAD_FRAME;
-        else result = dnstap__writer_collect(w, p, size, &used), p += used, size -= used;
+        else
+            result = dnstap__writer_collect(w, p, size, &used), p += used, size -= used;
     }
     if (result == DNSTAP_BAD_FRAME) w->state = DNSTAP_WRITER_FAILED;
     return result;
@@ -2360,8 +2394,10 @@ DNSTAP_API void dnstap_frame_reader_sent(dnstap_frame_reader *r, size_t size)
         return;
     }
     r->sent = 0;
-    if (r->owes_accept) r->owes_accept = false;
-    else r->owes_finish = false;
+    if (r->owes_accept)
+        r->owes_accept = false;
+    else
+        r->owes_finish = false;
 }
 
 DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
@@ -2379,7 +2415,7 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
  *            tail                     published
  *   ┌─ … sent │ 0000006b 0a16… │ 000000c7 0a16… │ free …  ─┐   a frame lies in one piece: where
  *   └─────────┴────────────────┴────────────────┴──────────┘   it does not fit, the rest of the lap
- *   0                                            wrap    size   is skipped, and wrap says from where
+ *   0                                            wrap    size   is skipped: wrap says from where
  *
  * One wrap suffices: a second lap can't end before the service has passed the first one's end. A
  * producer that finds its ring empty starts again at the beginning, so that a ring is touched only
@@ -2387,26 +2423,23 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
  * from `floor`, the new lap's start, until the tail comes there. tail is always a frame's edge.
  * `bytes` counts what was published, without skips: the wake-up's mark is in these. */
 typedef struct dnstap__ring {
-    uint8_t *data;            /* constant after open: */
-    size_t size;              /* a power of two */
-    size_t limit;             /* messages */
-    bool shared;              /* producers lock it */
+    uint8_t *data; /* constant after open: */
+    size_t size;   /* a power of two */
+    size_t limit;  /* messages */
+    bool shared;   /* producers lock it */
     uint8_t pad0[DNSTAP_CACHE_LINE];
     size_t published, wrap, bytes, recorded; /* the producer writes, the service reads */
     size_t unwanted, full, large, bad, disconnected;
-    size_t floor;              /* the producer's own */
+    size_t floor; /* the producer's own */
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
     size_t seen_bytes;         /* the service's own: what it has looked at */
     uint8_t pad2[DNSTAP_CACHE_LINE];
-    size_t owner, lock, busy;  /* a thread has it; lock and losses of the shared ring */
+    size_t owner, lock, busy; /* a thread has it; lock and losses of the shared ring */
 } dnstap__ring;
 
 /* Adds to a word that only this thread writes and others read. */
-DNSTAP__INLINE void dnstap__add(size_t *word, size_t n)
-{
-    DNSTAP_STORE(word, *word + n);
-}
+DNSTAP__INLINE void dnstap__add(size_t *word, size_t n) { DNSTAP_STORE(word, *word + n); }
 
 /* Room for size bytes in one piece, or NULL; *end is the position after them. Less may be published
  * in the end. */
@@ -2417,8 +2450,10 @@ DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_
 
     if (DNSTAP__UNLIKELY(room < size)) skip = room;
     if (DNSTAP__UNLIKELY(at == tail && offset)) r->floor = at + (skip = room);
-    if ((ptrdiff_t)(tail - r->floor) >= 0) r->floor = tail;
-    else tail = r->floor - 1; /* one less: this lap must not end before the tail is in it */
+    if ((ptrdiff_t)(tail - r->floor) >= 0)
+        r->floor = tail;
+    else
+        tail = r->floor - 1; /* one less: this lap must not end before the tail is in it */
     if (DNSTAP__UNLIKELY(at + skip + size - tail > r->size)) return NULL;
     if (DNSTAP__UNLIKELY(r->recorded - DNSTAP_LOAD(&r->out) >= r->limit)) return NULL;
     *end = at + skip + size;
@@ -2477,7 +2512,7 @@ static size_t dnstap__whole_frames(const uint8_t *data, size_t n, size_t *frames
 /* Gives back all before `tail`, a frame's edge: so many frames. */
 static void dnstap__ring_release(dnstap__ring *r, size_t tail, size_t frames)
 {
-    DNSTAP_STORE(&r->out, r->out + frames);
+    DNSTAP_STORE_RELEASE(&r->out, r->out + frames); /* who reads it sees what was recorded, too */
     DNSTAP_STORE_RELEASE(&r->tail, tail);
 }
 
@@ -2571,18 +2606,23 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
     if (!endpoint || !*endpoint)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "no endpoint; set options.endpoint, as in unix:///tmp/dnstap.sock");
-    if ((rest = dnstap__behind(endpoint, "tls://")) != NULL) e->secure = true;
-    else rest = dnstap__behind(endpoint, "tcp://");
+    if ((rest = dnstap__behind(endpoint, "tls://")) != NULL)
+        e->secure = true;
+    else
+        rest = dnstap__behind(endpoint, "tcp://");
     if (rest) {
         e->scheme = DNSTAP__TCP;
         return dnstap__parse_host(e, endpoint, rest, any_port, error);
     }
-    if ((rest = dnstap__behind(endpoint, "file://")) != NULL) e->scheme = DNSTAP__FILE;
-    else if ((rest = dnstap__behind(endpoint, "unix://")) == NULL) rest = endpoint;
+    if ((rest = dnstap__behind(endpoint, "file://")) != NULL)
+        e->scheme = DNSTAP__FILE;
+    else if ((rest = dnstap__behind(endpoint, "unix://")) == NULL)
+        rest = endpoint;
     if (rest == endpoint && *endpoint != '/')
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
-                            "that begins with /", endpoint);
+                            "that begins with /",
+                            endpoint);
     if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
     e->path = rest;
     return DNSTAP_OK;
@@ -2625,7 +2665,8 @@ static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const 
     if (n >= sizeof a->local.sun_path)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: path has %lu bytes, a unix socket's at most %lu; shorten it",
-                            endpoint, (unsigned long)n, (unsigned long)sizeof a->local.sun_path - 1);
+                            endpoint, (unsigned long)n,
+                            (unsigned long)sizeof a->local.sun_path - 1);
     memcpy(a->local.sun_path, path, n);
     return DNSTAP_OK;
 }
@@ -2695,10 +2736,12 @@ static int dnstap__socket_start(void *self, short *wants)
     if (s->fd < 0) {
         if (dnstap__socket_open(s) < 0) return DNSTAP_SYSTEM;
         s->connecting = true;
-        if (!connect(s->fd, &s->address.any, dnstap__address_size(&s->address))) problem = 0;
+        if (!connect(s->fd, &s->address.any, dnstap__address_size(&s->address)))
+            problem = 0;
         else if (errno == EINPROGRESS || errno == EINTR)
             return dnstap__socket_again(DNSTAP_AGAIN, POLLOUT, wants);
-        else return dnstap__socket_failed(s, "connect", errno);
+        else
+            return dnstap__socket_failed(s, "connect", errno);
     } else if (s->connecting) {
         p.fd = s->fd;
         p.events = POLLOUT;
@@ -2788,7 +2831,8 @@ static int dnstap__file_walk(dnstap__file *f, off_t size, off_t *edge)
     dnstap_frame_reader_init(&reader, buffer, sizeof buffer, false);
     for (*edge = 0; (have = pread(f->fd, block, sizeof block, at)) > 0;) {
         for (offset = 0; offset < have; offset += used, at += used) {
-            used = dnstap_frame_reader_feed(&reader, block + offset, (size_t)(have - offset), &frame);
+            used = dnstap_frame_reader_feed(&reader, block + offset, (size_t)(have - offset),
+                                            &frame);
             if (used < 0) return dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "is not dnstap");
             if (reader.state == DNSTAP_READER_END)
                 return at + used == size ? DNSTAP_OK
@@ -2798,9 +2842,10 @@ static int dnstap__file_walk(dnstap__file *f, off_t size, off_t *edge)
             if (!reader.have) *edge = at + used;
         }
         if (!reader.skip) continue;
-        at += (off_t)used + (off_t)reader.skip;
+        at += (off_t)used;
+        if (reader.skip > (uint64_t)(size - at)) break; /* cut; an off_t may not hold the skip */
+        *edge = at += (off_t)reader.skip;
         reader.skip = 0;
-        if (at <= size) *edge = at;
     }
     if (have < 0) return dnstap__file_failed(f, "read");
     return *edge ? DNSTAP_OK : dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "is not dnstap");
@@ -2816,9 +2861,12 @@ static long dnstap__file_send(void *self, const void *data, size_t size, short *
 
     while (done < size) {
         n = write(f->fd, (const uint8_t *)data + done, size - done);
-        if (n > 0) done += (size_t)n;
-        else if (n < 0 && errno == EINTR) continue;
-        else break;
+        if (n > 0)
+            done += (size_t)n;
+        else if (n < 0 && errno == EINTR)
+            continue;
+        else
+            break;
     }
     if (done == size || (done && !f->regular)) return (long)done;
     if (!f->regular && dnstap__would_block(errno)) {
@@ -2847,6 +2895,16 @@ static int dnstap__file_begin(dnstap__file *f, off_t size)
     return dnstap__file_send(f, start.data, start.size, &wants) < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
 }
 
+/* Two writers would write over each other. The lock goes with the descriptor, through forks too. */
+#ifdef LOCK_EX
+static bool dnstap__file_claim(const dnstap__file *f)
+{
+    return flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; /* some NFS has no locks */
+}
+#else
+static bool dnstap__file_claim(const dnstap__file *f) { return f != NULL; }
+#endif
+
 static int dnstap__file_start(void *self, short *wants)
 {
     dnstap__file *f = (dnstap__file *)self;
@@ -2858,8 +2916,14 @@ static int dnstap__file_start(void *self, short *wants)
     f->fd = open(f->path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
     if (f->fd < 0 || fstat(f->fd, &st) < 0) return dnstap__file_failed(f, "open");
     f->regular = S_ISREG(st.st_mode);
-    if (f->regular) result = dnstap__file_begin(f, st.st_size);
-    else result = dnstap__file_send(f, start.data, start.size, wants) < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
+    if (f->regular && !dnstap__file_claim(f))
+        result = dnstap__fail(&f->problem, DNSTAP_SYSTEM, EWOULDBLOCK,
+                              "another tap writes it; give each tap its own path");
+    else if (f->regular)
+        result = dnstap__file_begin(f, st.st_size);
+    else
+        result = dnstap__file_send(f, start.data, start.size, wants) < 0 ? DNSTAP_SYSTEM
+                                                                         : DNSTAP_OK;
     if (result == DNSTAP_OK) f->overwrite = false; /* what comes later is added */
     if (result == DNSTAP_OK) return DNSTAP_OK;
     close(f->fd);
@@ -4831,7 +4895,7 @@ enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG, DNSTAP__FULL };
 /* A name's look-up, in a thread of its own; whoever is done last frees it. */
 typedef struct dnstap__lookup {
     size_t left;  /* one of the two has left */
-    int finished; /* write end of a pipe: closed at the end */
+    int finished; /* write end of a pipe: a byte comes at the end */
     int result;   /* of getaddrinfo */
     unsigned count;
     dnstap__ip addresses[DNSTAP__ADDRESSES];
@@ -4925,7 +4989,8 @@ static void dnstap__write_token(dnstap_tap *tap)
     size_t tokens = DNSTAP_LOAD(&tap->tokens);
     uint64_t one = 1;
 
-    while (!DNSTAP_COMPARE_EXCHANGE(&tap->tokens, &tokens, tokens + 1)) {}
+    while (!DNSTAP_COMPARE_EXCHANGE(&tap->tokens, &tokens, tokens + 1)) {
+    }
     if (write(tap->wake_write, &one, sizeof one) < 0) return;
 }
 #else
@@ -4937,8 +5002,10 @@ static void dnstap__write_token(dnstap_tap *tap) { (void)tap; }
 static void dnstap__call_service(dnstap_tap *tap)
 {
     if (DNSTAP_LOAD(&tap->owner) != dnstap__process()) return;
-    if (tap->options.wake) tap->options.wake(tap->options.user);
-    else if (tap->wake_write >= 0) dnstap__write_token(tap);
+    if (tap->options.wake)
+        tap->options.wake(tap->options.user);
+    else if (tap->wake_write >= 0)
+        dnstap__write_token(tap);
 }
 
 /* A producer went beyond the mark. The thread that polls needs no call: it looks before it does. */
@@ -4999,12 +5066,15 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
     if (cause == DNSTAP_RING_FULL) {
         dnstap__add(&r->full, 1);
         dnstap__wake(tap);
-    } else if (cause == DNSTAP_TOO_LARGE) dnstap__add(&r->large, 1);
-    else if (cause == DNSTAP_BAD_MESSAGE) dnstap__add(&r->bad, 1);
+    } else if (cause == DNSTAP_TOO_LARGE)
+        dnstap__add(&r->large, 1);
+    else if (cause == DNSTAP_BAD_MESSAGE)
+        dnstap__add(&r->bad, 1);
     else if (tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled)) {
         dnstap__add(&r->disconnected, 1);
         cause = DNSTAP_DISCONNECTED;
-    } else dnstap__add(&r->unwanted, 1);
+    } else
+        dnstap__add(&r->unwanted, 1);
     return cause;
 }
 
@@ -5049,7 +5119,8 @@ DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const d
     while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1)) {
         if (++spins < DNSTAP__SPINS) continue;
         busy = DNSTAP_LOAD(&r->busy);
-        while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {}
+        while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {
+        }
         return DNSTAP_BUSY;
     }
     result = dnstap__record(tap, r, m);
@@ -5079,7 +5150,8 @@ DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
     size_t busy = DNSTAP_LOAD(&r->busy);
 
     if (r->shared) return dnstap__record_shared(tap, r, m);
-    while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {}
+    while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {
+    }
     return DNSTAP_BUSY;
 }
 
@@ -5087,25 +5159,6 @@ DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_me
 {
     if (DNSTAP__UNLIKELY(producer >= tap->producers)) return dnstap__record_stray(tap, m);
     return dnstap__record(tap, &tap->rings[producer], m);
-}
-
-/* What producers may log: all while enabled and heard. Two threads may decide at once; whoever
- * finds that what he decided on has changed decides again. */
-static void dnstap__decide_wants(dnstap_tap *tap)
-{
-    size_t enabled, heard;
-
-    do {
-        enabled = DNSTAP_LOAD(&tap->enabled);
-        heard = DNSTAP_LOAD(&tap->heard);
-        DNSTAP_EXCHANGE(&tap->wants, enabled && heard ? (size_t)0xffffffffu : 0);
-    } while (enabled != DNSTAP_LOAD(&tap->enabled) || heard != DNSTAP_LOAD(&tap->heard));
-}
-
-DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
-{
-    DNSTAP_EXCHANGE(&tap->enabled, enabled);
-    dnstap__decide_wants(tap);
 }
 
 /* -- what the service shows: copied under a lock that is held for a copy only -- */
@@ -5117,21 +5170,42 @@ static void dnstap__lock(dnstap_tap *tap)
 
 static void dnstap__unlock(dnstap_tap *tap) { DNSTAP_STORE_RELEASE(&tap->lock, 0); }
 
+/* What producers may log: all while enabled and heard. Under the lock, for both may change. */
+static void dnstap__decide_wants(dnstap_tap *tap)
+{
+    DNSTAP_STORE(&tap->wants, tap->enabled && tap->heard ? (size_t)0xffffffffu : 0);
+}
+
+DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
+{
+    dnstap__lock(tap);
+    DNSTAP_STORE(&tap->enabled, enabled);
+    dnstap__decide_wants(tap);
+    dnstap__unlock(tap);
+}
+
 static void dnstap__say(dnstap_tap *tap, int level, const char *text)
 {
     if (tap->options.log) tap->options.log(tap->options.user, level, text);
 }
 
-/* The one place that changes state. */
+static void dnstap__disarm(dnstap_tap *tap)
+{
+    DNSTAP_STORE(&tap->sleep, DNSTAP__AWAKE);
+    tap->rest = DNSTAP__AWAKE;
+}
+
+/* The one place that changes state. Nothing is armed but in STARTED. */
 static int dnstap__enter(dnstap_tap *tap, dnstap_state state)
 {
     dnstap__lock(tap);
     tap->shown.state = tap->state = state;
     tap->shown.state_ms = tap->since = tap->now;
+    tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
+    dnstap__decide_wants(tap);
     dnstap__unlock(tap);
     tap->events = 0;
-    DNSTAP_EXCHANGE(&tap->heard, !tap->options.drop_when_disconnected || state == DNSTAP_STARTED);
-    dnstap__decide_wants(tap);
+    dnstap__disarm(tap);
     return 1;
 }
 
@@ -5194,10 +5268,25 @@ static void dnstap__leave(dnstap_tap *tap)
     dnstap__disconnect(tap);
 }
 
-/* An attempt or a connection failed. Only the first failure of an outage is logged. */
+#if DNSTAP__HAS_SOCKETS
+/* Turns to another address of the name, when there is one. */
+static bool dnstap__next_address(dnstap_tap *tap)
+{
+    if (tap->address + 1 >= tap->address_count) return false;
+    tap->address++;
+    dnstap__disconnect(tap);
+    return true;
+}
+#else
+static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
+#endif
+
+/* An attempt or a connection failed. Only the first failure of an outage is logged. What connects
+ * but does not shake hands is the fault of one address: the name's next one follows at once. */
 static int dnstap__break(dnstap_tap *tap, int code, int sys_errno, const char *why)
 {
     dnstap_error error;
+    bool handshake;
 
     dnstap__fail(&error, code, sys_errno, "%s: %s", dnstap__where(tap), why);
     if (!tap->outage++) dnstap__say(tap, DNSTAP_LOG_WARNING, error.text);
@@ -5206,16 +5295,27 @@ static int dnstap__break(dnstap_tap *tap, int code, int sys_errno, const char *w
     tap->shown.error_ms = tap->now;
     tap->shown.failures++;
     dnstap__unlock(tap);
+    handshake = tap->state == DNSTAP_SECURING || tap->state == DNSTAP_GREETING;
+    if (handshake && dnstap__next_address(tap)) return dnstap__enter(tap, DNSTAP_CONNECTING);
     tap->retry_at = tap->now + dnstap__back_off(tap);
     dnstap__leave(tap);
     return dnstap__enter(tap, DNSTAP_BROKEN);
+}
+
+static const char *dnstap__why_closed(const dnstap_tap *tap)
+{
+    if (tap->state == DNSTAP_GREETING)
+        return "closed by the sink before it accepted; does it take " DNSTAP_FRAME_CONTENT_TYPE "?";
+    if (tap->options.unidirectional)
+        return "closed by the sink; does it expect a handshake (options.unidirectional is set)?";
+    return "closed by the sink";
 }
 
 /* The same, with what the transport has to say. */
 static int dnstap__break_transport(dnstap_tap *tap, int code)
 {
     int sys_errno = code == DNSTAP_SYSTEM ? errno : 0;
-    const char *why = code == DNSTAP_END ? "closed by the sink" : dnstap_strerror(code);
+    const char *why = code == DNSTAP_END ? dnstap__why_closed(tap) : dnstap_strerror(code);
     const dnstap_transport *t = tap->state == DNSTAP_CONNECTING ? &tap->lower : &tap->transport;
 
     if (code != DNSTAP_END && t->error) why = t->error(t->self);
@@ -5256,8 +5356,7 @@ static unsigned dnstap__copy_addresses(dnstap__ip *out, const struct addrinfo *l
     return n;
 }
 
-static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out,
-                               unsigned *count)
+static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out, unsigned *count)
 {
     struct addrinfo hints, *list = NULL;
     char service[8];
@@ -5307,6 +5406,7 @@ static void *dnstap__lookup_thread(void *argument)
 
     l->result = dnstap__getaddrinfo(l->host, l->port, l->addresses, &l->count);
     if (DNSTAP_EXCHANGE(&l->left, 1)) DNSTAP_FREE(l);
+    (void)!write(finished, "", 1); /* the end of the pipe alone a forked child would hide */
     close(finished);
     return NULL;
 }
@@ -5407,15 +5507,6 @@ static void dnstap__pick_address(dnstap_tap *tap)
     if (tap->address_count) tap->socket.address.ip = tap->addresses[tap->address];
 }
 
-/* Turns to another address of the name, when there is one. */
-static bool dnstap__next_address(dnstap_tap *tap)
-{
-    if (tap->address + 1 >= tap->address_count) return false;
-    tap->address++;
-    dnstap__disconnect(tap);
-    return true;
-}
-
 static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
 static void dnstap__no_socket(dnstap_tap *tap) { tap->socket.fd = -1; }
 /* SO_SNDBUF as the system has it; 0: no socket. */
@@ -5430,7 +5521,6 @@ static int dnstap__send_buffer(const dnstap_tap *tap)
 #else
 static bool dnstap__has_name(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
-static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
 static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
 static void dnstap__no_socket(dnstap_tap *tap) { (void)tap; }
 static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
@@ -5574,7 +5664,6 @@ static void dnstap__recover(dnstap_tap *tap)
 static int dnstap__begin(dnstap_tap *tap)
 {
     if (!dnstap__to_file(tap)) dnstap__recover(tap);
-    tap->rest = DNSTAP__AWAKE;
     dnstap__lock(tap);
     tap->shown.send_buffer = dnstap__send_buffer(tap);
     tap->shown.connects++;
@@ -5646,12 +5735,6 @@ static bool dnstap__due(dnstap_tap *tap)
     if (tap->now < tap->flush_at) return false;
     if (tap->rest == DNSTAP__ROUND) tap->flush_at = tap->now + DNSTAP__LONGEST_MS;
     return tap->rest == DNSTAP__NAP;
-}
-
-static void dnstap__disarm(dnstap_tap *tap)
-{
-    DNSTAP_STORE(&tap->sleep, DNSTAP__AWAKE);
-    tap->rest = DNSTAP__AWAKE;
 }
 
 static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
@@ -5791,16 +5874,26 @@ static int dnstap__step(dnstap_tap *tap)
     if (tap->now >= dnstap__deadline(tap)) return dnstap__give_up(tap);
     tap->events = 0;
     switch (tap->state) {
-    case DNSTAP_IDLE: return dnstap__in_idle(tap);
-    case DNSTAP_RESOLVING: return dnstap__in_resolving(tap);
-    case DNSTAP_CONNECTING: return dnstap__in_connecting(tap);
-    case DNSTAP_SECURING: return dnstap__in_securing(tap);
-    case DNSTAP_GREETING: return dnstap__in_greeting(tap);
-    case DNSTAP_STARTED: return dnstap__in_started(tap);
-    case DNSTAP_STOPPING: return dnstap__in_stopping(tap);
-    case DNSTAP_SHUTTING: return dnstap__in_shutting(tap);
-    case DNSTAP_FINISHED: return dnstap__in_finished(tap);
-    default: return dnstap__in_broken(tap);
+    case DNSTAP_IDLE:
+        return dnstap__in_idle(tap);
+    case DNSTAP_RESOLVING:
+        return dnstap__in_resolving(tap);
+    case DNSTAP_CONNECTING:
+        return dnstap__in_connecting(tap);
+    case DNSTAP_SECURING:
+        return dnstap__in_securing(tap);
+    case DNSTAP_GREETING:
+        return dnstap__in_greeting(tap);
+    case DNSTAP_STARTED:
+        return dnstap__in_started(tap);
+    case DNSTAP_STOPPING:
+        return dnstap__in_stopping(tap);
+    case DNSTAP_SHUTTING:
+        return dnstap__in_shutting(tap);
+    case DNSTAP_FINISHED:
+        return dnstap__in_finished(tap);
+    default:
+        return dnstap__in_broken(tap);
     }
 }
 
@@ -5817,7 +5910,7 @@ static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
     s->dropped_busy = s->dropped_disconnected = 0;
     for (i = 0; i < tap->ring_count; i++) {
         r = &tap->rings[i];
-        out = DNSTAP_LOAD(&r->out); /* first: it never overtakes what was recorded */
+        out = DNSTAP_LOAD_ACQUIRE(&r->out); /* first: it never overtakes what was recorded */
         recorded = DNSTAP_LOAD(&r->recorded);
         s->queued += recorded - out;
         s->recorded += recorded;
@@ -5838,35 +5931,36 @@ static void dnstap__report(dnstap_tap *tap)
 {
     char text[320];
     dnstap_status s;
+    size_t news;
 
     if (tap->now < tap->report_at) return;
     dnstap__count(tap, &s);
-    if (s.dropped == tap->reported) return;
+    news = (size_t)s.dropped - tap->reported; /* right where counters are of 32 bits, and wrap */
+    if (!news) return;
     dnstap__format(text, sizeof text,
                    "%s: dropped %lu messages (in all: ring full %lu, too large %lu, busy %lu, "
                    "bad %lu, disconnected %lu)",
-                   dnstap__where(tap), (unsigned long)(s.dropped - tap->reported),
-                   (unsigned long)s.dropped_full, (unsigned long)s.dropped_large,
-                   (unsigned long)s.dropped_busy, (unsigned long)s.dropped_bad,
-                   (unsigned long)s.dropped_disconnected);
+                   dnstap__where(tap), (unsigned long)news, (unsigned long)s.dropped_full,
+                   (unsigned long)s.dropped_large, (unsigned long)s.dropped_busy,
+                   (unsigned long)s.dropped_bad, (unsigned long)s.dropped_disconnected);
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
-    tap->reported = (size_t)s.dropped;
+    tap->reported += news;
     tap->report_at = tap->now + DNSTAP__REPORT_MS;
 }
 
-/* When STARTED has something to do next. */
+/* When STARTED has something to do next. What was dropped is reported even when nothing moves. */
 static uint64_t dnstap__next_flush(const dnstap_tap *tap)
 {
     if (tap->rest == DNSTAP__FULL) return tap->now + DNSTAP__REPORT_MS;
     if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
-    return tap->rest == DNSTAP__LONG ? UINT64_MAX : tap->flush_at;
+    return tap->rest == DNSTAP__LONG ? tap->now + DNSTAP__REPORT_MS : tap->flush_at;
 }
 
 /* Nothing tells when the transport is ready: it has no descriptor, or did not say what it waits
  * for. Then it is asked every few milliseconds. */
 static bool dnstap__blind(const dnstap_tap *tap)
 {
-    if (tap->target.scheme == DNSTAP__FILE || tap->state == DNSTAP_BROKEN) return false;
+    if (dnstap__to_file(tap) || tap->state == DNSTAP_BROKEN) return false;
     if (dnstap__connection_fd(tap) < 0) return true;
     if (tap->state != DNSTAP_STARTED) return !tap->events;
     return tap->rest == DNSTAP__FULL && !(tap->events & DNSTAP_POLLOUT);
@@ -5902,8 +5996,10 @@ static void dnstap__take_tokens(dnstap_tap *tap)
 
     if (tap->wake_read < 0 || DNSTAP_LOAD(&tap->tokens) == tap->tokens_seen) return;
     n = read(tap->wake_read, tokens, sizeof tokens);
-    if (n == (ssize_t)sizeof tokens[0]) tap->tokens_seen += (size_t)tokens[0];
-    else if (n > 0) tap->tokens_seen += (size_t)n / sizeof tokens[0];
+    if (n == (ssize_t)sizeof tokens[0])
+        tap->tokens_seen += (size_t)tokens[0];
+    else if (n > 0)
+        tap->tokens_seen += (size_t)n / sizeof tokens[0];
 }
 
 static void dnstap__wake_close(dnstap_tap *tap)
@@ -6058,9 +6154,15 @@ static void *dnstap__thread(void *argument)
     return NULL;
 }
 
+/* The hooks are for a foreign loop, which would service the tap beside the thread. */
+static bool dnstap__has_loop(const dnstap_tap *tap)
+{
+    return tap->options.watch || tap->options.timer || tap->options.wake;
+}
+
 DNSTAP_API int dnstap_start(dnstap_tap *tap)
 {
-    if (tap->running || tap->options.wake || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    if (tap->running || dnstap__has_loop(tap) || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     DNSTAP_STORE(&tap->poller, 0); /* no thread of the caller's polls any more */
     if (dnstap__spawn(&tap->thread, dnstap__thread, tap)) return DNSTAP_SYSTEM;
     tap->running = true;
@@ -6099,8 +6201,12 @@ static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
 
     if (now >= end) return false;
     if (!DNSTAP_EXCHANGE(&tap->hurry, 1) && tap->running) dnstap__nudge(tap);
-    if (tap->running) dnstap__pause();
-    else dnstap__wait_and_turn(tap, (int)(end - now));
+    if (tap->running) {
+        dnstap__pause();
+    } else {
+        dnstap__wait_and_turn(tap, (int)(end - now));
+        dnstap__tell_loop(tap); /* what it waited for may be the loop's to wait for from now on */
+    }
     return true;
 }
 
@@ -6121,7 +6227,7 @@ DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 
 DNSTAP_API int dnstap_reopen(dnstap_tap *tap)
 {
-    if (tap->target.scheme != DNSTAP__FILE) return DNSTAP_UNSUPPORTED;
+    if (!dnstap__to_file(tap)) return DNSTAP_UNSUPPORTED;
     DNSTAP_EXCHANGE(&tap->reopening, 1);
     dnstap__nudge(tap);
     return DNSTAP_OK;
@@ -6156,7 +6262,10 @@ static void dnstap__forget_threads(dnstap_tap *tap)
     }
     tap->running = false;
 }
-static int dnstap__key_open(dnstap_tap *tap) { return pthread_key_create(&tap->key, dnstap__hand_back); }
+static int dnstap__key_open(dnstap_tap *tap)
+{
+    return pthread_key_create(&tap->key, dnstap__hand_back);
+}
 static void dnstap__key_close(dnstap_tap *tap) { pthread_key_delete(tap->key); }
 #else
 static void dnstap__forget_threads(dnstap_tap *tap) { (void)tap; }
@@ -6177,11 +6286,12 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     dnstap__disconnect(tap);
     dnstap__discard(tap);
     dnstap__count(tap, &s);
-    tap->shown.discarded = s.recorded - tap->shown.sent; /* the parent was amid its counting */
-    tap->owner = tap->hurry = tap->reopening = tap->tokens = tap->tokens_seen = 0;
+    /* the parent was amid its counting */
+    tap->shown.discarded = (size_t)(s.recorded - tap->shown.sent);
+    tap->owner = tap->hurry = tap->reopening = tap->poller = 0;
+    tap->tokens = tap->tokens_seen = 0;
     tap->now = dnstap__now(tap);
     tap->backoff = DNSTAP__BACKOFF_MIN;
-    dnstap__disarm(tap);
     dnstap__enter(tap, DNSTAP_IDLE);
     dnstap__wake_close(tap);
     dnstap__barrier_open();
@@ -6244,7 +6354,8 @@ static int dnstap__resolve_target(dnstap__setup *s, dnstap_error *error)
     if (s->o.transport) s->target.scheme = DNSTAP__USER;
     lacks = dnstap__lacks(&s->target);
     if (!lacks) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", s->o.endpoint, lacks);
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", s->o.endpoint,
+                        lacks);
 }
 
 static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
@@ -6265,7 +6376,8 @@ static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
                             "queue %u needs a larger ring than this machine can address",
                             (unsigned)o->queue);
     if (o->ring_size & (o->ring_size - 1) || o->ring_size > SIZE_MAX / 4)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "ring_size %lu is not a power of two below %lu",
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "ring_size %lu is not a power of two below %lu",
                             (unsigned long)o->ring_size, (unsigned long)(SIZE_MAX / 4));
     if (o->max_message < 64 || o->max_message > o->ring_size / 2)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
@@ -6289,7 +6401,8 @@ static int dnstap__resolve_numbers(dnstap_options *o, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "writebuffer is %u; give 1 to 1024 MiB",
                             (unsigned)o->writebuffer);
     if (o->timeout_ms < 0)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "timeout_ms is negative; give milliseconds");
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "timeout_ms is negative; give milliseconds");
     if (!DNSTAP__POSIX && o->monotonic_ms == dnstap__clock_ms)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "this machine has no clock of its own; set options.monotonic_ms");
@@ -6312,10 +6425,10 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
     s->identity.size = strlen((const char *)s->identity.data);
     s->version = dnstap_bytes_of(version, strlen(version));
     if (s->identity.size + s->version.size > s->o.max_message / 2)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "identity and version have %lu bytes, more than half of max_message %lu",
-                            (unsigned long)(s->identity.size + s->version.size),
-                            (unsigned long)s->o.max_message);
+        return dnstap__fail(
+            error, DNSTAP_BAD_OPTION, 0,
+            "identity and version have %lu bytes, more than half of max_message %lu",
+            (unsigned long)(s->identity.size + s->version.size), (unsigned long)s->o.max_message);
     s->ring_count = s->o.producers + (DNSTAP__HAS_THREADS ? 1u : 0u);
     return DNSTAP_OK;
 }
@@ -6347,8 +6460,8 @@ static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
 static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
 {
     dnstap_tap *tap = (dnstap_tap *)dnstap__take(a, sizeof *tap, DNSTAP__ALIGN);
-    dnstap__ring *rings =
-        (dnstap__ring *)dnstap__take(a, s->ring_count * sizeof *rings, DNSTAP__ALIGN);
+    dnstap__ring *rings = (dnstap__ring *)dnstap__take(a, s->ring_count * sizeof *rings,
+                                                       DNSTAP__ALIGN);
     long prefix_size = dnstap__encode_prefix(s->identity, s->version, NULL, 0);
     uint8_t *prefix = (uint8_t *)dnstap__take(a, (size_t)prefix_size, 1);
     dnstap_bytes identity = dnstap__take_bytes(a, s->identity);
@@ -6440,8 +6553,8 @@ static int dnstap__open_file(dnstap_tap *tap, dnstap_error *error)
     tap->lower = dnstap__file_transport(&tap->file, tap->target.path, tap->options.overwrite);
     result = tap->lower.start(&tap->file, &wants);
     if (result == DNSTAP_OK) return result;
-    return dnstap__fail(error, result, tap->file.problem.sys_errno, "%s: %s%s", tap->options.endpoint,
-                        tap->file.problem.text,
+    return dnstap__fail(error, result, tap->file.problem.sys_errno, "%s: %s%s",
+                        tap->options.endpoint, tap->file.problem.text,
                         result == DNSTAP_BAD_FRAME ? "; give another path, or move it away" : "");
 }
 #else
@@ -6458,9 +6571,12 @@ static int dnstap__open_transport(dnstap_tap *tap, const dnstap__setup *s, dnsta
 
     tap->target = s->target;
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
-    if (s->target.scheme == DNSTAP__USER) tap->lower = *s->o.transport;
-    else if (s->target.scheme == DNSTAP__FILE) result = dnstap__open_file(tap, error);
-    else result = dnstap__open_socket(tap, error);
+    if (s->target.scheme == DNSTAP__USER)
+        tap->lower = *s->o.transport;
+    else if (s->target.scheme == DNSTAP__FILE)
+        result = dnstap__open_file(tap, error);
+    else
+        result = dnstap__open_socket(tap, error);
     tap->transport = tap->lower;
     if (result == DNSTAP_OK && s->target.secure) result = dnstap__open_tls(tap, error);
     return result;
@@ -6505,13 +6621,15 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     dnstap__start_values(tap);
     if (dnstap__open_transport(tap, s, error) < 0) return NULL;
     if (dnstap__key_open(tap)) {
-        dnstap__fail(error, DNSTAP_SYSTEM, EAGAIN, "no thread-specific key is left; close other taps");
+        dnstap__fail(error, DNSTAP_SYSTEM, EAGAIN,
+                     "no thread-specific key is left; close other taps");
         tap->transport.close(tap->transport.self);
         return NULL;
     }
     if (!s->o.wake && dnstap__wake_open(tap) < 0) {
         dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: eventfd: %s", dnstap__where(tap),
                      strerror(errno));
+        dnstap__wake_close(tap);
         dnstap__key_close(tap);
         tap->transport.close(tap->transport.self);
         return NULL;
@@ -6553,8 +6671,10 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
         return NULL;
     }
     tap = dnstap__open(memory, size, &setup, error);
-    if (tap) tap->memory = memory;
-    else dnstap__release_memory(memory);
+    if (tap)
+        tap->memory = memory;
+    else
+        dnstap__release_memory(memory);
     return tap;
 }
 #else
@@ -6572,8 +6692,9 @@ static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
 {
     char text[256];
 
-    dnstap__format(text, sizeof text, "%s: %lu messages were not sent before the close",
-                   dnstap__where(tap), (unsigned long)discarded);
+    dnstap__format(text, sizeof text, "%s: messages not sent before the close: %lu%s",
+                   dnstap__where(tap), (unsigned long)discarded,
+                   tap->owner ? "" : "; nobody called dnstap_start or dnstap_service");
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
 }
 
@@ -6586,16 +6707,23 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         tap->close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
         DNSTAP_STORE_RELEASE(&tap->closing, 1);
         if (tap->running) dnstap__nudge(tap);
-        if (tap->running) dnstap__join(tap);
-        else dnstap__run(tap);
+        if (tap->running)
+            dnstap__join(tap);
+        else
+            dnstap__run(tap);
         dnstap__watch(tap, tap->wake_read, 0);
+        if (tap->options.timer) tap->options.timer(tap->options.user, -1);
         tap->report_at = 0;
         dnstap__report(tap);
-    } else tap->options.watch = NULL; /* the loop may be the owner's */
+    } else {
+        tap->options.watch = NULL; /* the loop may be the owner's */
+        dnstap__lookup_orphan(tap);
+    }
     dnstap__lookup_leave(tap, NULL);
     dnstap__disconnect(tap);
     discarded = dnstap__discard(tap);
-    if (discarded && tap->owner == dnstap__process()) dnstap__say_discarded(tap, discarded);
+    if (discarded && (!tap->owner || tap->owner == dnstap__process()))
+        dnstap__say_discarded(tap, discarded);
     dnstap__wake_close(tap);
     dnstap__key_close(tap);
     dnstap__release_memory(tap->memory);
@@ -6618,7 +6746,7 @@ DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
 DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages)
 {
     const dnstap__ring *r = &tap->rings[ring < tap->ring_count ? ring : 0];
-    size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD(&r->out);
+    size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD_ACQUIRE(&r->out);
     size_t used = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
 
     *bytes = dnstap__min(used, r->size); /* the ring may have moved on meanwhile */
@@ -6632,7 +6760,7 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
  * handed out where it is, else it is collected in the connection's buffer. Memory is bounded by
  * max_connections and max_frame, and touched as it is used. */
 #if DNSTAP__HAS_SINK
-enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
+enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8, DNSTAP__ACCEPT_PAUSE_MS = 100 };
 
 typedef struct dnstap__connection {
     int fd; /* -1: free */
@@ -6647,8 +6775,8 @@ struct dnstap_sink {
     dnstap_sink_options options;
     dnstap__target target;
     char *endpoint;
-    int listener; /* -1: a file */
-    uint64_t now;
+    int listener;            /* -1: a file */
+    uint64_t now, accept_at; /* no descriptors are left: accept again then */
     dnstap_sink_status status;
     dnstap__connection *connections;
     uint32_t numbers;
@@ -6656,16 +6784,14 @@ struct dnstap_sink {
     int file_end;                  /* file: how it ended; 0: it did not */
     dnstap_message message;
     dnstap_policy policy;
-    dnstap_error error;
     dev_t device; /* of the unix socket, to remove only our own */
     ino_t inode;
     uint8_t *block;
 };
 
-static void dnstap__fill_received(dnstap_sink *sink, const dnstap__connection *c,
-                                  dnstap_received *out, dnstap_sink_kind kind)
+static void dnstap__fill_received(const dnstap__connection *c, dnstap_received *out,
+                                  dnstap_sink_kind kind)
 {
-    (void)sink;
     memset(out, 0, sizeof *out);
     out->kind = kind;
     out->connection = c->number;
@@ -6679,7 +6805,7 @@ static bool dnstap__take_frame(dnstap_sink *sink, dnstap__connection *c, const d
                                dnstap_received *out)
 {
     if (frame->kind != DNSTAP_FRAME_DATA && frame->kind != DNSTAP_FRAME_SKIPPED) return false;
-    dnstap__fill_received(sink, c, out, DNSTAP_SINK_MESSAGE);
+    dnstap__fill_received(c, out, DNSTAP_SINK_MESSAGE);
     c->index++;
     out->frame = frame->payload;
     if (frame->kind == DNSTAP_FRAME_SKIPPED) {
@@ -6691,8 +6817,10 @@ static bool dnstap__take_frame(dnstap_sink *sink, dnstap__connection *c, const d
     sink->status.bytes += frame->payload.size;
     out->result = dnstap_decode(&sink->message, &sink->policy, frame->payload.data,
                                 frame->payload.size);
-    if (out->result == DNSTAP_OK) out->message = &sink->message;
-    else sink->status.undecodable++;
+    if (out->result == DNSTAP_OK)
+        out->message = &sink->message;
+    else
+        sink->status.undecodable++;
     return true;
 }
 
@@ -6707,7 +6835,7 @@ static void dnstap__drop(dnstap_sink *sink, dnstap__connection *c, int result, c
 {
     dnstap_received r;
 
-    dnstap__fill_received(sink, c, &r, DNSTAP_SINK_CLOSED);
+    dnstap__fill_received(c, &r, DNSTAP_SINK_CLOSED);
     r.result = result;
     r.text = text ? text : dnstap_strerror(result);
     if (result != DNSTAP_OK && result != DNSTAP_END) sink->status.failed++;
@@ -6726,11 +6854,13 @@ static bool dnstap__reply(dnstap__connection *c)
     c->blocked = false;
     while ((due = dnstap_frame_reader_next(&c->reader)).size) {
         n = send(c->fd, due.data, due.size, DNSTAP__NOSIGNAL);
-        if (n > 0) dnstap_frame_reader_sent(&c->reader, (size_t)n);
+        if (n > 0)
+            dnstap_frame_reader_sent(&c->reader, (size_t)n);
         else if (n < 0 && dnstap__would_block(errno)) {
             c->blocked = true;
             return true;
-        } else return false;
+        } else
+            return false;
     }
     return true;
 }
@@ -6795,12 +6925,14 @@ static void dnstap__peer_name(dnstap_sink *sink, dnstap__connection *c, const dn
 
     if (from->any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &from->ip.v4.sin_addr, host, sizeof host);
-        dnstap__format(c->peer, sizeof c->peer, "%s:%u", host, (unsigned)ntohs(from->ip.v4.sin_port));
+        dnstap__format(c->peer, sizeof c->peer, "%s:%u", host,
+                       (unsigned)ntohs(from->ip.v4.sin_port));
     } else if (from->any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &from->ip.v6.sin6_addr, host, sizeof host);
         dnstap__format(c->peer, sizeof c->peer, "[%s]:%u", host,
                        (unsigned)ntohs(from->ip.v6.sin6_port));
-    } else dnstap__format(c->peer, sizeof c->peer, "%s", sink->endpoint);
+    } else
+        dnstap__format(c->peer, sizeof c->peer, "%s", sink->endpoint);
 }
 
 static dnstap__connection *dnstap__free_connection(dnstap_sink *sink)
@@ -6820,7 +6952,10 @@ static bool dnstap__accept_one(dnstap_sink *sink)
     dnstap_received r;
     int fd = accept(sink->listener, &from.any, &size);
 
-    if (fd < 0) return false;
+    if (fd < 0) {
+        if (!dnstap__would_block(errno)) sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
+        return false;
+    }
     if (!c || dnstap__set_nonblocking(fd) < 0) {
         close(fd);
         return true;
@@ -6836,20 +6971,20 @@ static bool dnstap__accept_one(dnstap_sink *sink)
     dnstap__peer_name(sink, c, &from);
     sink->status.connections++;
     sink->status.open++;
-    dnstap__fill_received(sink, c, &r, DNSTAP_SINK_OPENED);
+    dnstap__fill_received(c, &r, DNSTAP_SINK_OPENED);
     dnstap__hand_out(sink, &r);
     return true;
 }
 
-/* Whether somebody answers on the unix socket at the address. */
+/* Whether the unix socket at the address may be somebody's: only a refusal says it is not. */
 static bool dnstap__answers(const dnstap__address *a)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    bool yes = fd >= 0 && (dnstap__set_nonblocking(fd) < 0 ||
-                           !connect(fd, &a->any, dnstap__address_size(a)) || errno == EAGAIN);
+    bool stale = fd >= 0 && dnstap__set_nonblocking(fd) >= 0 &&
+                 connect(fd, &a->any, dnstap__address_size(a)) < 0 && errno == ECONNREFUSED;
 
     if (fd >= 0) close(fd);
-    return yes;
+    return !stale;
 }
 
 /* Makes room for a unix socket: only a stale socket is removed. */
@@ -6906,7 +7041,8 @@ static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
             setsockopt(sink->listener, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
     if (sink->listener < 0 || dnstap__set_nonblocking(sink->listener) < 0 ||
-        bind(sink->listener, &a.any, dnstap__address_size(&a)) < 0 || listen(sink->listener, 64) < 0)
+        bind(sink->listener, &a.any, dnstap__address_size(&a)) < 0 ||
+        listen(sink->listener, 64) < 0)
         return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: listen: %s", sink->endpoint,
                             strerror(errno));
     if (sink->target.scheme == DNSTAP__UNIX && !lstat(sink->target.path, &st)) {
@@ -6931,12 +7067,14 @@ static void dnstap__service_listener(dnstap_sink *sink)
 
     for (i = 0; i < sink->options.max_connections; i++)
         if (sink->connections[i].fd >= 0) dnstap__serve(sink, &sink->connections[i]);
-    while (accepts++ < 64 && dnstap__accept_one(sink)) {}
+    while (accepts++ < 64 && dnstap__accept_one(sink)) {
+    }
 }
 #else
 static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
 {
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets", sink->endpoint);
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
+                        sink->endpoint);
 }
 static void dnstap__unlink_own(const dnstap_sink *sink) { (void)sink; }
 static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
@@ -6963,7 +7101,9 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
                              const char *text)
 {
     sink->file_end = result;
-    dnstap__fill_received(sink, &sink->connections[0], received, DNSTAP_SINK_CLOSED);
+    if (sink->connections[0].fd >= 0) close(sink->connections[0].fd);
+    sink->connections[0].fd = -1; /* nothing to poll for any more */
+    dnstap__fill_received(&sink->connections[0], received, DNSTAP_SINK_CLOSED);
     received->result = result;
     received->text = text ? text : dnstap_strerror(result);
     sink->status.open = 0;
@@ -7032,7 +7172,8 @@ static void dnstap__service_file(dnstap_sink *sink)
 #else
 static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 {
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no files", sink->endpoint);
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no files",
+                        sink->endpoint);
 }
 static void dnstap__service_file(dnstap_sink *sink) { (void)sink; }
 
@@ -7052,8 +7193,8 @@ static int dnstap__sink_memory(dnstap_sink *sink)
     dnstap__connection *c;
 
     sink->block = (uint8_t *)DNSTAP_MALLOC(DNSTAP__BLOCK);
-    sink->connections =
-        (dnstap__connection *)DNSTAP_MALLOC(o->max_connections * sizeof *sink->connections);
+    sink->connections = (dnstap__connection *)DNSTAP_MALLOC(o->max_connections *
+                                                            sizeof *sink->connections);
     if (!sink->block || !sink->connections) return DNSTAP_NO_MEMORY;
     memset(sink->connections, 0, o->max_connections * sizeof *sink->connections);
     for (i = 0; i < o->max_connections; i++) {
@@ -7077,7 +7218,8 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
     if (!sink->options.timeout_ms) sink->options.timeout_ms = 4000;
     if (!sink->options.max_connections) sink->options.max_connections = 64;
     if (!sink->options.monotonic_ms) sink->options.monotonic_ms = dnstap__clock_ms;
-    if (sink->options.max_frame < 8 + DNSTAP_FRAME_CONTROL_MAX || sink->options.max_frame > 1u << 30)
+    if (sink->options.max_frame < 8 + DNSTAP_FRAME_CONTROL_MAX ||
+        sink->options.max_frame > 1u << 30)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "max_frame is %lu; give 520 bytes to 1 GiB",
                             (unsigned long)sink->options.max_frame);
@@ -7094,10 +7236,9 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
                             sink->endpoint);
     if (sink->target.scheme == DNSTAP__FILE) sink->options.max_connections = 1;
     if (dnstap__sink_memory(sink) < 0)
-        return dnstap__fail(error, DNSTAP_NO_MEMORY, 0,
-                            "no memory for %u connections with frames of %lu bytes",
-                            (unsigned)sink->options.max_connections,
-                            (unsigned long)sink->options.max_frame);
+        return dnstap__fail(
+            error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
+            (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
     sink->now = sink->options.monotonic_ms(sink->options.user);
     if (sink->target.scheme == DNSTAP__FILE) return dnstap__open_input(sink, error);
     return dnstap__listen(sink, error);
@@ -7122,18 +7263,24 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
     sink->now = sink->options.monotonic_ms(sink->options.user);
-    if (sink->listener < 0) dnstap__service_file(sink);
-    else dnstap__service_listener(sink);
-    return DNSTAP_OK;
+    if (sink->listener < 0)
+        dnstap__service_file(sink);
+    else
+        dnstap__service_listener(sink);
+    return sink->listener < 0 && !sink->status.open ? DNSTAP_END : DNSTAP_OK;
 }
 
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
 {
     const dnstap__connection *c;
     uint64_t now = sink->options.monotonic_ms(sink->options.user), at = UINT64_MAX, end;
-    int n = dnstap__add_pollfd(fds, 0, max, sink->listener, POLLIN);
+    int n = 0;
     uint32_t i;
 
+    if (now < sink->accept_at)
+        at = sink->accept_at;
+    else
+        n = dnstap__add_pollfd(fds, 0, max, sink->listener, POLLIN);
     for (i = 0; i < sink->options.max_connections; i++) {
         c = &sink->connections[i];
         if (c->fd < 0) continue;

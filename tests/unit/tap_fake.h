@@ -1,6 +1,6 @@
 /* A world without a kernel for the tests of the tap: a clock that only moves when somebody waits,
- * poll(2) and nanosleep(2) that move it, and a transport that follows a script of faults. Include it
- * instead of dnstap.h. */
+ * poll(2) and nanosleep(2) that move it, and a transport that follows a script of faults. Include
+ * it instead of dnstap.h. */
 #ifndef TAP_FAKE_H
 #define TAP_FAKE_H
 

@@ -254,7 +254,7 @@ static void hear(void *user, int level, const char *text)
         said.dropped++;
     else if (strstr(text, ": connected after "))
         said.back++;
-    else if (strstr(text, " were not sent before the close")) {
+    else if (strstr(text, ": messages not sent before the close: ")) {
         number = strstr(text, ": ");
         while (strstr(number + 1, ": ")) number = strstr(number + 1, ": ");
         said.left += strtoul(number + 2, NULL, 10);

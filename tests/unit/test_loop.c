@@ -1,6 +1,6 @@
 /* A tap in the application's own loop: poll with dnstap_pollfds, epoll with the hooks watch, timer
- * and wake. The first message after a pause leaves at once, a stream is packed, and the loop's other
- * events don't keep messages back. test_loop_uv.c does the same with libuv. */
+ * and wake. The first message after a pause leaves at once, a stream is packed, and the loop's
+ * other events don't keep messages back. test_loop_uv.c does the same with libuv. */
 #define _GNU_SOURCE
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
@@ -237,7 +237,7 @@ static void first_message(loop *l, bool elsewhere)
     assert_in_range(best, 0, 50000);
 }
 
-/* A message each millisecond for half a second: they go in a few packs, none later than flush_ms. */
+/* A message each millisecond for half a second: they go in a few packs, none after flush_ms. */
 static void packed_stream(loop *l)
 {
     uint64_t end;

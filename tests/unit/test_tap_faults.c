@@ -445,12 +445,9 @@ static void test_idle_tap_wakes_hardly_ever_with_a_barrier_or_without(void **sta
         log_next(tap, 0);
         turns_until_sent(tap, 20);
         waits_in(tap, 500);
-        assert_in_range(waits_in(tap, 10000), 10, 12);
+        assert_in_range(waits_in(tap, 10000), barrier ? 1 : 10, barrier ? 2 : 12);
         dnstap_pollfds(tap, fds, DNSTAP_POLLFDS, &timeout);
-        if (barrier)
-            assert_int_equal(timeout, -1);
-        else
-            assert_in_range(timeout, 900, 1000);
+        assert_in_range(timeout, barrier ? 9000 : 900, barrier ? 10000 : 1000);
         close_within(tap, 1000, DNSTAP_OK);
         if (!barrier) break;
     }

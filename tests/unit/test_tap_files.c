@@ -1,4 +1,4 @@
-/* A tap and its file: refused, continued, begun anew, rotated while a thread logs, on a full disk. */
+/* A tap and its file: refused, continued, begun anew, rotated under load, on a full disk. */
 #define _GNU_SOURCE
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"

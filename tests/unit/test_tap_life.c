@@ -1,5 +1,5 @@
 /* A tap and its collector on real sockets: missing, appearing, killed, stopped, refusing, talking
- * nonsense, silent. What may be lost is lost, and nothing else; nobody waits longer than he said. */
+ * nonsense, silent. What may be lost is lost, and nothing else; nobody waits for long. */
 #define _GNU_SOURCE
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"

@@ -208,7 +208,7 @@ static void watch_hook(void *user, int fd, short events)
     watched++;
 }
 
-/* An epoll's descriptor is one for parent and child: what the child says to it the parent misses. */
+/* An epoll's descriptor is one for parent and child: what the child takes, the parent misses. */
 static void test_child_says_nothing_to_the_loop_of_its_parent(void **state)
 {
     collector c;

@@ -1,7 +1,7 @@
 /* Idle to busy and back, many thousand times with the real thread: a message that finds the service
  * asleep, or on its way to sleep, must arrive at once. The transport has a descriptor that never
- * becomes ready, so that nothing but the wake-up call ends a long sleep. All turns with TEST_LONG=1,
- * else as many as go into ten seconds. */
+ * becomes ready, so that nothing but the wake-up call ends a long sleep. All turns with
+ * TEST_LONG=1, else as many as go into ten seconds. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include <setjmp.h>
