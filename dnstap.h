@@ -530,6 +530,12 @@ typedef struct dnstap_options {
     bool unidirectional;         /* no handshake, as in files */
     bool drop_when_disconnected; /* drop while there is no connection; default: keep in the ring */
     bool overwrite;              /* file: begin anew; default: append */
+    /* What these cost and buy, by make bench and the same programs with other values: rings above
+     * 1 MiB cost nothing and last longer in an outage, 256 KiB cost a third more CPU at full speed.
+     * A busy stream leaves every 32 KiB whatever flush_ms is, which bounds how long a quiet one
+     * waits; DNSTAP_FLUSH_NOW wakes the service for each message: at 20,000 a second half more CPU
+     * and a p99 latency of 0.2 instead of 6.6 ms. A writebuffer of 4 MiB was slower than 1 over
+     * loopback; raise it for links with a long delay. */
     uint32_t producers;   /* threads with a ring of their own; default 8, 1 without threads */
     uint32_t queue;       /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
     size_t ring_size;     /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
@@ -548,8 +554,9 @@ typedef struct dnstap_options {
     size_t anchor_count;
     size_t ca_memory;  /* bytes for decoded CAs and certificates; default 128 KiB */
     size_t tls_input;  /* record buffer for what is received; default 4,096, at least 837 */
-    size_t tls_output; /* for what is sent; default 16,469 (full records), at least 597;
-                                 SIZE_MAX: shared with tls_input */
+    size_t tls_output; /* for what is sent; default 16,469 (full records), at least 597; a small
+                          record costs more: 256 bytes three times the CPU of 16 KB a byte;
+                          SIZE_MAX: shared with tls_input */
     /* hooks; user is theirs. From service and its thread, flush and close only, but for wake (any
      * thread), monotonic_ms (also from open and status), and what TLS asks when it opens */
     void *user;
