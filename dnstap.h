@@ -498,9 +498,9 @@ enum { DNSTAP_POLLIN = 1, DNSTAP_POLLOUT = 4 };
  * by step; send returns how many bytes reached the kernel, or the next transport, entirely (1 …
  * size); recv how many came. All may return DNSTAP_AGAIN, with what to wait for in *wants (0:
  * nothing that is known), or an error; send is called again with the same bytes after AGAIN; recv
- * returns DNSTAP_END at the peer's end. close may be called in any state, and start again after it. self
- * must outlive the tap. A tap greets over it unless options.unidirectional is set; with an endpoint
- * tls://host:port it speaks TLS over it. */
+ * returns DNSTAP_END at the peer's end. close may be called in any state, and start again after it.
+ * self must outlive the tap. A tap greets over it unless options.unidirectional is set; with an
+ * endpoint tls://host:port it speaks TLS over it. */
 typedef struct dnstap_transport {
     void *self;
     int (*start)(void *self, short *wants); /* may be NULL: always up */
