@@ -694,7 +694,7 @@ typedef struct dnstap_sink_options {
     int timeout_ms;      /* for each step of a handshake; default 4,000 */
     bool unidirectional; /* sockets: no handshake */
     void *user;
-    void (*receive)(void *user, const dnstap_received *received);
+    void (*receive)(void *user, const dnstap_received *received); /* must not call the sink */
     uint64_t (*monotonic_ms)(void *user);
 } dnstap_sink_options;
 
