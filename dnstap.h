@@ -850,11 +850,6 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #else
 #define DNSTAP__NOSIGNAL 0
 #endif
-#ifdef SO_NOSIGPIPE
-#define DNSTAP__SO_NOSIGPIPE SO_NOSIGPIPE
-#else
-#define DNSTAP__SO_NOSIGPIPE SO_KEEPALIVE /* where MSG_NOSIGNAL does it: once more, no harm */
-#endif
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -1608,7 +1603,7 @@ DNSTAP__COLD size_t dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_
 }
 
 /* What the straight-line code does not cover, in one test: it has enumerated values of one byte,
- * and what dnstap_encode refuses is left to it. */
+ * and what dnstap_encode refuses is left to it: dnstap__bad_numbers must find no more than this. */
 DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
 {
     uint32_t limit = 999999999, ports = m->query_port | m->response_port;
@@ -2448,6 +2443,15 @@ typedef struct dnstap__ring {
 /* Adds to a word that only this thread writes and others read. */
 DNSTAP__INLINE void dnstap__add(size_t *word, size_t n) { DNSTAP_STORE(word, *word + n); }
 
+/* Counts one in a word that any thread writes. */
+static void dnstap__add_shared(size_t *word)
+{
+    size_t before = DNSTAP_LOAD(word);
+
+    while (!DNSTAP_COMPARE_EXCHANGE(word, &before, before + 1)) {
+    }
+}
+
 /* Room for size bytes in one piece, or NULL; *end is the position after them. Less may be published
  * in the end. */
 DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_t *end)
@@ -2717,6 +2721,18 @@ static int dnstap__socket_again(int code, short events, short *wants)
     return code;
 }
 
+/* No SIGPIPE, where send has no flag for it. */
+#ifdef SO_NOSIGPIPE
+static void dnstap__socket_quiet(int fd)
+{
+    int on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+}
+#else
+static void dnstap__socket_quiet(int fd) { (void)fd; }
+#endif
+
 static int dnstap__socket_open(dnstap__socket *s)
 {
     int on = 1;
@@ -2726,7 +2742,7 @@ static int dnstap__socket_open(dnstap__socket *s)
         return dnstap__socket_failed(s, "socket", errno);
     if (s->send_buffer)
         setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof s->send_buffer);
-    setsockopt(s->fd, SOL_SOCKET, DNSTAP__SO_NOSIGPIPE, &on, sizeof on);
+    dnstap__socket_quiet(s->fd);
     if (s->address.any.sa_family == AF_UNIX) return DNSTAP_OK;
     setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a dead host is noticed */
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* we pack what we send */
@@ -2931,8 +2947,10 @@ static int dnstap__file_start(void *self, short *wants)
     else
         result = dnstap__file_send(f, start.data, start.size, wants) < 0 ? DNSTAP_SYSTEM
                                                                          : DNSTAP_OK;
-    if (result == DNSTAP_OK) f->overwrite = false; /* what comes later is added */
-    if (result == DNSTAP_OK) return DNSTAP_OK;
+    if (result == DNSTAP_OK) {
+        f->overwrite = false; /* what comes later is added */
+        return DNSTAP_OK;
+    }
     close(f->fd);
     f->fd = -1;
     return result;
@@ -4993,11 +5011,9 @@ static size_t dnstap__process(void) { return 1; }
 /* A full pipe wakes anyway. */
 static void dnstap__write_token(dnstap_tap *tap)
 {
-    size_t tokens = DNSTAP_LOAD(&tap->tokens);
     uint64_t one = 1;
 
-    while (!DNSTAP_COMPARE_EXCHANGE(&tap->tokens, &tokens, tokens + 1)) {
-    }
+    dnstap__add_shared(&tap->tokens);
     if (write(tap->wake_write, &one, sizeof one) < 0) return;
 }
 #else
@@ -5120,14 +5136,12 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
 /* The shared ring: a short spin for its lock. */
 DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
 {
-    size_t spins = 0, busy;
+    size_t spins = 0;
     int result;
 
     while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1)) {
         if (++spins < DNSTAP__SPINS) continue;
-        busy = DNSTAP_LOAD(&r->busy);
-        while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {
-        }
+        dnstap__add_shared(&r->busy);
         return DNSTAP_BUSY;
     }
     result = dnstap__record(tap, r, m);
@@ -5154,11 +5168,9 @@ DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
 DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
 {
     dnstap__ring *r = &tap->rings[tap->ring_count - 1];
-    size_t busy = DNSTAP_LOAD(&r->busy);
 
     if (r->shared) return dnstap__record_shared(tap, r, m);
-    while (!DNSTAP_COMPARE_EXCHANGE(&r->busy, &busy, busy + 1)) {
-    }
+    dnstap__add_shared(&r->busy);
     return DNSTAP_BUSY;
 }
 
@@ -5808,8 +5820,10 @@ static int dnstap__in_started(dnstap_tap *tap)
     if (!dnstap__due(tap)) return 0;
     dnstap__disarm(tap);
     result = dnstap__pump(tap);
-    if (result == DNSTAP_AGAIN) tap->rest = DNSTAP__FULL;
-    if (result == DNSTAP_AGAIN) return 0;
+    if (result == DNSTAP_AGAIN) {
+        tap->rest = DNSTAP__FULL;
+        return 0;
+    }
     if (result < 0) return dnstap__break_transport(tap, (int)result);
     if (result > 0 && !dnstap__may_reopen(tap)) return 0; /* the caller's other work has its turn */
     DNSTAP_STORE(&tap->hurry, 0);
@@ -6178,7 +6192,7 @@ DNSTAP_API int dnstap_start(dnstap_tap *tap)
 
 static void dnstap__join(dnstap_tap *tap)
 {
-    if (tap->running) pthread_join(tap->thread, NULL);
+    pthread_join(tap->thread, NULL);
     tap->running = false;
 }
 #else
@@ -6713,11 +6727,12 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
     if (tap->owner == dnstap__process()) {
         tap->close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
         DNSTAP_STORE_RELEASE(&tap->closing, 1);
-        if (tap->running) dnstap__nudge(tap);
-        if (tap->running)
+        if (tap->running) {
+            dnstap__nudge(tap);
             dnstap__join(tap);
-        else
+        } else {
             dnstap__run(tap);
+        }
         dnstap__watch(tap, tap->wake_read, 0);
         if (tap->options.timer) tap->options.timer(tap->options.user, -1);
         tap->report_at = 0;

@@ -4,7 +4,6 @@
 #define TAP_PEER_H
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -287,17 +286,6 @@ HELPER void wait_for_state(dnstap_tap *tap, dnstap_state state, dnstap_status *s
         if (real_ms() > end) fail_msg("%s: %s", dnstap_state_name(s->state), s->error.text);
         poll(NULL, 0, 1);
     }
-}
-
-HELPER unsigned descriptors(void)
-{
-    DIR *all = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    assert_non_null(all);
-    while (readdir(all)) n++;
-    closedir(all);
-    return n;
 }
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef TAP_SUPPORT_H
 #define TAP_SUPPORT_H
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -242,6 +243,17 @@ static struct {
     unsigned long left; /* messages the close gave up */
     char last[400];
 } said;
+
+HELPER unsigned descriptors(void)
+{
+    DIR *all = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    assert_non_null(all);
+    while (readdir(all)) n++;
+    closedir(all);
+    return n;
+}
 
 static void hear(void *user, int level, const char *text)
 {

@@ -7,7 +7,6 @@ static void counting_free(void *memory);
 #define DNSTAP_MALLOC(size) counting_malloc(size)
 #define DNSTAP_FREE(memory) counting_free(memory)
 #include "tap_fake.h"
-#include <dirent.h>
 
 /* of the sanitizer's runtime: calls for every allocation of the process */
 int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t),
@@ -25,17 +24,6 @@ static void counting_free(void *memory)
 {
     given_back++;
     free(memory);
-}
-
-static unsigned descriptors(void)
-{
-    DIR *all = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    assert_non_null(all);
-    while (readdir(all)) n++;
-    closedir(all);
-    return n;
 }
 
 /* -- what is refused -- */
