@@ -14,6 +14,8 @@ unit := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
 sanitize = -fsanitize=$(if $(findstring tsan,$@),thread,address$(comma)undefined) \
     -fno-sanitize-recover=all -fno-omit-frame-pointer
 comma := ,
+# invariants are checked in the tests' programs
+asserts := '-DDNSTAP_ASSERT(x)=((x) ? (void)0 : abort())'
 
 all: build/hello build/forwarder build/dnstap ## build the examples and the tool
 
@@ -68,7 +70,7 @@ build/%: examples/%.c $(wildcard examples/*.h) dnstap.h
 
 build/%: tests/interop/%.c dnstap.h
 	@mkdir -p build
-	$(program)
+	$(CC) $(flags) $(asserts) $(CFLAGS) $< $(LDFLAGS) $(libs) -o $@
 
 build/dnstap: $(tool) $(wildcard examples/dnstap/*.h) dnstap.h
 	@mkdir -p build
@@ -83,7 +85,7 @@ build/gen/dnstap.pb-c.o: proto/dnstap.proto
 # A unit test is one program that includes the implementation, to get at its private machines.
 build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnstap.pb-c.o
 	@mkdir -p build/unit
-	$(CC) $(flags) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
+	$(CC) $(flags) $(asserts) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
 	    -lprotobuf-c -lcmocka -o $@
 
 build/unit/test_loop_uv: libs += -luv

@@ -733,8 +733,9 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 
 /* ---- >>platform --------------------------------------------------------------------------- */
 
-/* What the machine offers, decided once as 0 or 1; the rest of the file asks DNSTAP__HAS_X only.
- * Without POSIX (a bare machine) the transport, the clock and the wake-up are the user's. */
+/* What this build has, decided once as 0 or 1, and all that is included; the rest of the file asks
+ * DNSTAP__HAS_X only. Without POSIX (a bare machine) the transport, the clock and the wake-up are
+ * the user's. */
 #if DNSTAP__POSIX && !defined(DNSTAP_NO_SOCKETS)
 #define DNSTAP__HAS_SOCKETS 1
 #else
@@ -805,6 +806,9 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #endif
+#if DNSTAP__HAS_TLS
+#include <bearssl.h>
+#endif
 /* membarrier(2) has no wrapper, and syscall(2) is declared for more than plain POSIX only */
 #if defined(__linux__) && DNSTAP__HAS_THREADS && defined(SYS_membarrier) && \
     (defined(_DEFAULT_SOURCE) || defined(_GNU_SOURCE) || defined(_BSD_SOURCE))
@@ -812,6 +816,15 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #define DNSTAP__HAS_MEMBARRIER 1
 #else
 #define DNSTAP__HAS_MEMBARRIER 0
+#endif
+#if DNSTAP__POSIX && DNSTAP__HAS_TLS && defined(__has_include)
+#if __has_include(<sys/random.h>)
+#include <sys/random.h>
+#define DNSTAP__HAS_RANDOM 1
+#endif
+#endif
+#ifndef DNSTAP__HAS_RANDOM
+#define DNSTAP__HAS_RANDOM 0
 #endif
 
 /* Shared words are size_t and go through these; a machine without the builtins defines its own. */
@@ -824,6 +837,10 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #define DNSTAP_COMPARE_EXCHANGE(p, expected, v) \
     __atomic_compare_exchange_n(p, expected, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 #define DNSTAP_COMPILER_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#endif
+/* What always holds, said where it must: nothing in a user's build, abort in the tests'. */
+#ifndef DNSTAP_ASSERT
+#define DNSTAP_ASSERT(x) ((void)0)
 #endif
 /* The hot path is worth its size, but not where size is what counts. */
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
@@ -850,8 +867,263 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #else
 #define DNSTAP__NOSIGNAL 0
 #endif
+#if defined(__APPLE__)
+#define DNSTAP__MTIME st_mtimespec
+#else
+#define DNSTAP__MTIME st_mtim
+#endif
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+/* ---- >>system ----------------------------------------------------------------------------- */
+
+/* What differs from system to system, as functions of the same names: clocks, process, entropy,
+ * wake-up descriptor, threads. First for POSIX, then for a bare machine, where a function that can
+ * do nothing answers as if there were nothing to do. Nothing here waits but dnstap__pause; what is
+ * opened is closed in programs that are executed. */
+
+/* Wakes the service from any thread: an eventfd, or a pipe. */
+typedef struct dnstap__waker {
+    int out, in; /* read end, write end; -1: none */
+} dnstap__waker;
+
+#if DNSTAP__POSIX
+static uint64_t dnstap__clock_ms(void *user)
+{
+    struct timespec t;
+
+    (void)user;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+static void dnstap__pause(void)
+{
+    struct timespec ms = {0, 1000000};
+
+    nanosleep(&ms, NULL);
+}
+
+static size_t dnstap__process(void) { return (size_t)getpid(); }
+
+static void dnstap__host_name(char *out, size_t size)
+{
+    if (gethostname(out, size) < 0) out[0] = '\0';
+    out[size - 1] = '\0';
+}
+
+static void dnstap__waker_close(dnstap__waker *w)
+{
+    if (w->in >= 0 && w->in != w->out) close(w->in);
+    if (w->out >= 0) close(w->out);
+    w->out = w->in = -1;
+}
+
+/* A full pipe wakes anyway. */
+static void dnstap__waker_call(const dnstap__waker *w)
+{
+    uint64_t one = 1;
+
+    if (write(w->in, &one, sizeof one) < 0) return;
+}
+
+/* Takes what was written; how many calls it was. */
+static size_t dnstap__waker_take(const dnstap__waker *w)
+{
+    uint64_t calls[16];
+    ssize_t n = read(w->out, calls, sizeof calls);
+
+    if (n == (ssize_t)sizeof calls[0]) return (size_t)calls[0];
+    return n > 0 ? (size_t)n / sizeof calls[0] : 0;
+}
+#else
+static uint64_t dnstap__clock_ms(void *user) { return user ? 0 : 1; }
+static void dnstap__pause(void) {}
+static size_t dnstap__process(void) { return 1; }
+static void dnstap__host_name(char *out, size_t size) { memset(out, 0, size); }
+static void dnstap__waker_close(dnstap__waker *w) { w->out = w->in = -1; }
+static void dnstap__waker_call(const dnstap__waker *w) { (void)w; }
+static size_t dnstap__waker_take(const dnstap__waker *w) { return w ? 0 : 1; }
+#endif
+
+#if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !defined(__linux__))
+static int dnstap__set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
+    return fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+#endif
+
+#if defined(__linux__)
+static int dnstap__waker_open(dnstap__waker *w)
+{
+    w->out = w->in = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return w->out < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
+}
+#elif DNSTAP__POSIX
+static int dnstap__waker_open(dnstap__waker *w)
+{
+    int fds[2];
+
+    if (pipe(fds) < 0) return DNSTAP_SYSTEM;
+    w->out = fds[0];
+    w->in = fds[1];
+    if (dnstap__set_nonblocking(fds[0]) < 0 || dnstap__set_nonblocking(fds[1]) < 0)
+        return DNSTAP_SYSTEM;
+    return DNSTAP_OK;
+}
+#else
+static int dnstap__waker_open(dnstap__waker *w)
+{
+    w->out = w->in = -1;
+    return DNSTAP_OK;
+}
+#endif
+
+#if DNSTAP__HAS_THREADS
+typedef struct dnstap__thread {
+    pthread_t id;
+    bool running;
+} dnstap__thread;
+typedef pthread_key_t dnstap__key;
+
+static size_t dnstap__self(void) { return (size_t)pthread_self(); }
+static void dnstap__yield(void) { sched_yield(); }
+
+/* Starts a thread with all signals blocked in it. 0, or errno's value. */
+static int dnstap__thread_start(dnstap__thread *t, void *(*run)(void *), void *argument)
+{
+    sigset_t all, before;
+    int result;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    result = pthread_create(&t->id, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    t->running = !result;
+    return result;
+}
+
+static void dnstap__thread_join(dnstap__thread *t)
+{
+    pthread_join(t->id, NULL);
+    t->running = false;
+}
+
+static int dnstap__key_open(dnstap__key *key, void (*leave)(void *))
+{
+    return pthread_key_create(key, leave);
+}
+static void dnstap__key_close(dnstap__key key) { pthread_key_delete(key); }
+#else
+typedef struct dnstap__thread {
+    bool running;
+} dnstap__thread;
+typedef char dnstap__key;
+
+static size_t dnstap__self(void) { return 1; }
+static void dnstap__yield(void) {}
+static int dnstap__thread_start(dnstap__thread *t, void *(*run)(void *), void *argument)
+{
+    return t && run && argument ? 1 : 2;
+}
+static void dnstap__thread_join(dnstap__thread *t) { t->running = false; }
+static int dnstap__key_open(dnstap__key *key, void (*leave)(void *))
+{
+    return key && leave ? 0 : 1;
+}
+static void dnstap__key_close(dnstap__key key) { (void)key; }
+#endif
+
+/* Orders every thread's stores before our later loads; false: the system has no such call. */
+#if DNSTAP__HAS_MEMBARRIER
+static bool dnstap__membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
+static bool dnstap__barrier(void) { return dnstap__membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
+static void dnstap__barrier_open(void)
+{
+    (void)dnstap__membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+#else
+static bool dnstap__barrier(void) { return !DNSTAP__HAS_THREADS; }
+static void dnstap__barrier_open(void) {}
+#endif
+
+#if DNSTAP__HAS_TLS && DNSTAP__POSIX
+static uint64_t dnstap__unix_time(void *user)
+{
+    time_t now = time(NULL);
+
+    (void)user;
+    return now < 0 ? 0 : (uint64_t)now;
+}
+
+static bool dnstap__urandom(void *out, size_t size)
+{
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    bool all = fd >= 0 && read(fd, out, size) == (ssize_t)size;
+
+    if (fd >= 0) close(fd);
+    return all;
+}
+
+/* The bytes of a numeric address, without its zone, 4 or 16; 0: a name. */
+static size_t dnstap__parse_ip(const char *host, uint8_t out[16])
+{
+    char text[64];
+    size_t n = strcspn(host, "%");
+
+    if (n >= sizeof text) return 0;
+    memcpy(text, host, n);
+    text[n] = '\0';
+    if (inet_pton(AF_INET, text, out) == 1) return 4;
+    return inet_pton(AF_INET6, text, out) == 1 ? 16 : 0;
+}
+#elif DNSTAP__HAS_TLS
+static uint64_t dnstap__unix_time(void *user) { return user ? 0 : 0; }
+static bool dnstap__urandom(void *out, size_t size) { return out && size && false; }
+
+/* The bytes of a numeric IPv4 address, 4; 0: a name. */
+static size_t dnstap__parse_ip(const char *host, uint8_t out[16])
+{
+    unsigned part, i;
+
+    for (i = 0; i < 4; i++) {
+        if (*host < '0' || *host > '9') return 0;
+        for (part = 0; *host >= '0' && *host <= '9' && part < 256; host++)
+            part = part * 10 + (unsigned)(*host - '0');
+        if (part > 255 || *host != (i < 3 ? '.' : '\0')) return 0;
+        out[i] = (uint8_t)part;
+        if (i < 3) host++;
+    }
+    return 4;
+}
+#endif
+
+#if DNSTAP__HAS_RANDOM && defined(__linux__)
+/* Early after boot there may be none yet: an error of this attempt, not a reason to wait. */
+static bool dnstap__entropy(void *user, void *out, size_t size)
+{
+    ssize_t n = getrandom(out, size, GRND_NONBLOCK);
+
+    (void)user;
+    if (n < 0 && errno == ENOSYS) return dnstap__urandom(out, size);
+    return n == (ssize_t)size;
+}
+#elif DNSTAP__HAS_RANDOM
+static bool dnstap__entropy(void *user, void *out, size_t size)
+{
+    (void)user;
+    return getentropy(out, size) == 0 || dnstap__urandom(out, size);
+}
+#elif DNSTAP__HAS_TLS
+static bool dnstap__entropy(void *user, void *out, size_t size)
+{
+    (void)user;
+    return dnstap__urandom(out, size);
+}
 #endif
 
 /* ---- >>util ------------------------------------------------------------------------------- */
@@ -974,6 +1246,8 @@ static void *dnstap__take(dnstap__arena *a, size_t size, size_t align)
 {
     size_t at = (a->used + align - 1) & ~(align - 1);
 
+    DNSTAP_ASSERT(align && !(align & (align - 1)));
+    DNSTAP_ASSERT(!((size_t)a->base & (align - 1)));
     if (at < a->used || at > a->size || size > a->size - at) {
         a->overflow = true;
         return NULL;
@@ -990,27 +1264,6 @@ static const char *dnstap__take_string(dnstap__arena *a, const char *s)
     if (copy) memcpy(copy, s, size);
     return copy;
 }
-
-#if DNSTAP__POSIX
-static uint64_t dnstap__clock_ms(void *user)
-{
-    struct timespec t;
-
-    (void)user;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
-#endif
-
-#if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !defined(__linux__))
-static int dnstap__set_nonblocking(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
-    return fcntl(fd, F_SETFD, FD_CLOEXEC);
-}
-#endif
 
 /* ---- >>results ---------------------------------------------------------------------------- */
 
@@ -1277,12 +1530,12 @@ DNSTAP_API dnstap_bytes dnstap_bytes_of(const void *data, size_t size)
 
 #if DNSTAP__POSIX
 /* An address as the schema has it. */
-typedef struct dnstap__endpoint {
+typedef struct dnstap__host_port {
     uint32_t family, port;
     dnstap_bytes address;
-} dnstap__endpoint;
+} dnstap__host_port;
 
-static int dnstap__endpoint_of(const struct sockaddr *address, dnstap__endpoint *e)
+static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_port *e)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* RFC 4291 */
     const uint8_t *bytes = (const uint8_t *)address, *ip, *port;
@@ -1308,9 +1561,9 @@ static int dnstap__endpoint_of(const struct sockaddr *address, dnstap__endpoint 
 
 /* Both addresses of a message share one family: other is the one that this must go with. */
 static int dnstap__set_address(dnstap_message *m, const struct sockaddr *address, uint32_t protocol,
-                               dnstap_bytes other, dnstap__endpoint *e)
+                               dnstap_bytes other, dnstap__host_port *e)
 {
-    int n = dnstap__endpoint_of(address, e);
+    int n = dnstap__from_sockaddr(address, e);
     if (n < 0) return n;
     if (other.data && other.size != e->address.size) return DNSTAP_BAD_MESSAGE;
     m->socket_family = e->family;
@@ -1321,7 +1574,7 @@ static int dnstap__set_address(dnstap_message *m, const struct sockaddr *address
 DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr *address,
                                         uint32_t protocol)
 {
-    dnstap__endpoint e;
+    dnstap__host_port e;
     int n = dnstap__set_address(m, address, protocol, m->response_address, &e);
     if (n < 0) return n;
     m->query_address = e.address;
@@ -1332,7 +1585,7 @@ DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr
 DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct sockaddr *address,
                                            uint32_t protocol)
 {
-    dnstap__endpoint e;
+    dnstap__host_port e;
     int n = dnstap__set_address(m, address, protocol, m->query_address, &e);
     if (n < 0) return n;
     m->response_address = e.address;
@@ -1597,9 +1850,11 @@ DNSTAP__COLD size_t dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_
                                        const dnstap__plan *plan, uint8_t *out)
 {
     dnstap_message whole;
+    long size;
     dnstap__complete(fixed, m, &whole);
-    (void)dnstap__encode_valid(&whole, out, plan->size);
-    return plan->size;
+    size = dnstap__encode_valid(&whole, out, plan->size);
+    DNSTAP_ASSERT(size == (long)plan->size);
+    return (size_t)size;
 }
 
 /* What the straight-line code does not cover, in one test: it has enumerated values of one byte,
@@ -1812,6 +2067,7 @@ DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dn
     dnstap__put_number(p, (uint32_t)size);
     end = dnstap__put_key(end, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
     *end++ = dnstap__Dnstap_Type_MESSAGE;
+    DNSTAP_ASSERT((size_t)(end - out) <= plan->size);
     return (size_t)(end - out);
 }
 
@@ -2188,6 +2444,13 @@ DNSTAP_API void dnstap_frame_writer_init(dnstap_frame_writer *w, bool bidirectio
     w->state = bidirectional ? DNSTAP_WRITER_READY : DNSTAP_WRITER_START;
 }
 
+/* The stream has begun: its START is there. */
+static void dnstap__writer_resume(dnstap_frame_writer *w)
+{
+    dnstap_frame_writer_init(w, false);
+    w->state = DNSTAP_WRITER_DATA;
+}
+
 DNSTAP_API void dnstap_frame_writer_stop(dnstap_frame_writer *w)
 {
     if (w->state == DNSTAP_WRITER_DATA) w->state = DNSTAP_WRITER_STOP;
@@ -2253,6 +2516,7 @@ static int dnstap__writer_collect(dnstap_frame_writer *w, const uint8_t *p, size
     uint64_t whole = dnstap__frame_extent(w->control, w->have, false);
     size_t n = dnstap__min((size_t)whole - w->have, size);
 
+    DNSTAP_ASSERT(w->have + n <= sizeof w->control);
     memcpy(w->control + w->have, p, n);
     w->have = (uint16_t)(w->have + n);
     *used = n;
@@ -2349,6 +2613,7 @@ static long dnstap__reader_collect(dnstap_frame_reader *r, const uint8_t *p, siz
         }
         if (used == size) return (long)used;
         n = dnstap__min((size_t)whole - r->have, size - used);
+        DNSTAP_ASSERT(r->have + n <= r->size);
         memcpy(r->buffer + r->have, p + used, n);
         r->have += n;
         used += n;
@@ -2431,13 +2696,13 @@ typedef struct dnstap__ring {
     bool shared;   /* producers lock it */
     uint8_t pad0[DNSTAP_CACHE_LINE];
     size_t published, wrap, bytes, recorded; /* the producer writes, the service reads */
-    size_t unwanted, full, large, bad, disconnected;
+    size_t unwanted, lost_full, lost_large, lost_bad, lost_disconnected;
     size_t floor; /* the producer's own */
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
     size_t seen_bytes;         /* the service's own: what it has looked at */
     uint8_t pad2[DNSTAP_CACHE_LINE];
-    size_t owner, lock, busy; /* a thread has it; lock and losses of the shared ring */
+    size_t owner, lock, lost_busy; /* a thread has it; lock and losses of the shared ring */
 } dnstap__ring;
 
 /* Adds to a word that only this thread writes and others read. */
@@ -2459,6 +2724,8 @@ DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), at = r->published;
     size_t offset = at & (r->size - 1), room = r->size - offset, skip = 0;
 
+    DNSTAP_ASSERT(!(r->size & (r->size - 1)) && size <= r->size);
+    DNSTAP_ASSERT(at - tail < 2 * r->size); /* with what was skipped by starting again */
     if (DNSTAP__UNLIKELY(room < size)) skip = room;
     if (DNSTAP__UNLIKELY(at == tail && offset)) r->floor = at + (skip = room);
     if ((ptrdiff_t)(tail - r->floor) >= 0)
@@ -2478,6 +2745,7 @@ DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_
 
 DNSTAP__INLINE void dnstap__ring_publish(dnstap__ring *r, size_t size, size_t end)
 {
+    DNSTAP_ASSERT(size > DNSTAP_FRAME_HEADER && end - r->published >= size);
     dnstap__add(&r->recorded, 1);
     DNSTAP_STORE_RELEASE(&r->published, end);
     DNSTAP_STORE_RELEASE(&r->bytes, r->bytes + size);
@@ -2523,122 +2791,18 @@ static size_t dnstap__whole_frames(const uint8_t *data, size_t n, size_t *frames
 /* Gives back all before `tail`, a frame's edge: so many frames. */
 static void dnstap__ring_release(dnstap__ring *r, size_t tail, size_t frames)
 {
+    DNSTAP_ASSERT(tail - r->tail <= DNSTAP_LOAD_ACQUIRE(&r->published) - r->tail);
+    DNSTAP_ASSERT(frames <= DNSTAP_LOAD(&r->recorded) - r->out);
     DNSTAP_STORE_RELEASE(&r->out, r->out + frames); /* who reads it sees what was recorded, too */
     DNSTAP_STORE_RELEASE(&r->tail, tail);
 }
 
 /* ---- >>transport -------------------------------------------------------------------------- */
 
-/* Endpoints, and the built-in transports: sockets (unix, tcp) and files. A transport never blocks
- * and never raises SIGPIPE; files may block as long as their file system does. Each keeps the text
- * of its last failure. */
-typedef enum dnstap__scheme {
-    DNSTAP__UNIX,
-    DNSTAP__TCP, /* tls:// too */
-    DNSTAP__FILE,
-    DNSTAP__USER /* options.transport */
-} dnstap__scheme;
-
-typedef struct dnstap__target {
-    dnstap__scheme scheme;
-    bool secure;      /* TLS over the scheme's transport */
-    const char *path; /* inside the endpoint's text */
-    char host[254];   /* RFC 1035 §2.3.4: names have at most 253 characters */
-    uint16_t port;
-} dnstap__target;
-
-/* The port at text, to its end; -1: none. */
-static long dnstap__parse_port(const char *text)
-{
-    long port = 0;
-
-    if (!*text) return -1;
-    for (; *text; text++) {
-        if (*text < '0' || *text > '9') return -1;
-        port = port * 10 + (*text - '0');
-        if (port > 65535) return -1;
-    }
-    return port;
-}
-
-/* host:port or [address]:port */
-static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const char *text,
-                              bool any_port, dnstap_error *error)
-{
-    const char *host = text, *end, *colon;
-    long port;
-
-    if (*text == '[') {
-        host++;
-        end = strchr(host, ']');
-        if (!end)
-            return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                                "%s: no ] behind the address; write it as in tcp://[::1]:6000",
-                                endpoint);
-        colon = end[1] == ':' ? end + 1 : NULL;
-    } else {
-        end = colon = strrchr(text, ':');
-        if (colon && strchr(text, ':') != colon)
-            return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                                "%s: write an IPv6 address in brackets, as in tcp://[::1]:6000",
-                                endpoint);
-    }
-    if (!colon)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: no port; write host:port, as in tcp://127.0.0.1:6000", endpoint);
-    if (end == host || (size_t)(end - host) >= sizeof e->host)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: host is empty or longer than 253 characters", endpoint);
-    port = dnstap__parse_port(colon + 1);
-    if (port < 0 || (!port && !any_port))
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: port \"%s\" is not a number from 1 to 65535", endpoint, colon + 1);
-    memcpy(e->host, host, (size_t)(end - host));
-    e->host[end - host] = '\0';
-    e->port = (uint16_t)port;
-    return DNSTAP_OK;
-}
-
-/* The rest of text behind prefix, or NULL. */
-static const char *dnstap__behind(const char *text, const char *prefix)
-{
-    size_t n = strlen(prefix);
-
-    return strncmp(text, prefix, n) ? NULL : text + n;
-}
-
-static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool any_port,
-                                  dnstap_error *error)
-{
-    const char *rest;
-
-    memset(e, 0, sizeof *e);
-    e->scheme = DNSTAP__UNIX;
-    if (!endpoint || !*endpoint)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "no endpoint; set options.endpoint, as in unix:///tmp/dnstap.sock");
-    if ((rest = dnstap__behind(endpoint, "tls://")) != NULL)
-        e->secure = true;
-    else
-        rest = dnstap__behind(endpoint, "tcp://");
-    if (rest) {
-        e->scheme = DNSTAP__TCP;
-        return dnstap__parse_host(e, endpoint, rest, any_port, error);
-    }
-    if ((rest = dnstap__behind(endpoint, "file://")) != NULL)
-        e->scheme = DNSTAP__FILE;
-    else if ((rest = dnstap__behind(endpoint, "unix://")) == NULL)
-        rest = endpoint;
-    if (rest == endpoint && *endpoint != '/')
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
-                            "that begins with /",
-                            endpoint);
-    if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
-    e->path = rest;
-    return DNSTAP_OK;
-}
-
+/* Stream sockets, which carry bytes for taps and sinks alike: one that connects to an address, or
+ * one that was accepted. In: an address or a descriptor; out: a dnstap_transport, whose contract is
+ * in the API. Always: nothing blocks, nothing raises SIGPIPE, and the text of the last failure is
+ * kept. A further transport is a struct and its functions here, and a row in >>endpoint. */
 #if DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES
 static bool dnstap__would_block(int sys_errno)
 {
@@ -2699,7 +2863,7 @@ static bool dnstap__numeric_address(dnstap__ip *a, const char *host, uint16_t po
     return false;
 }
 
-/* A stream socket that connects to one address. */
+/* A stream socket. */
 typedef struct dnstap__socket {
     int fd;          /* -1: none */
     int send_buffer; /* SO_SNDBUF to ask for; 0: the system's */
@@ -2825,9 +2989,12 @@ static dnstap_transport dnstap__socket_transport(dnstap__socket *s)
 }
 #endif
 
+/* ---- >>file ------------------------------------------------------------------------------- */
+
+/* A file as a transport: in go whole frames, out comes a file of one Frame Streams stream. START is
+ * in it once it is open. Always: what is in a regular file is whole frames; a write that fails half
+ * way (disk full) is taken back. It blocks as long as its file system does. */
 #if DNSTAP__HAS_FILES
-/* A file of one Frame Streams stream. START is in it once it is open; what is written is whole
- * frames, or nothing: a write that fails half way (disk full) is taken back. */
 typedef struct dnstap__file {
     int fd; /* -1: none */
     bool regular, overwrite;
@@ -2999,122 +3166,705 @@ static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path
 }
 #endif
 
-/* ---- >>tls -------------------------------------------------------------------------------- */
-
-#if DNSTAP__HAS_TLS
-/* TLS 1.2 by BearSSL, as a transport over any other. A `config` is what files and options give,
- * decoded once for all connections; a `dnstap__tls` is one connection. Nothing waits, nothing
- * allocates: the contexts, the record buffers and the decoded certificates are carved from the
- * tap's block.
- *
- *    frames ──► send: one record is sealed ──► lower.send until its ciphertext is out ──► count
- *    replies ◄── recv: records are opened ◄── lower.recv
- *
- * Always: no byte of the user's goes out before the peer is verified; what the peer sends is never
- * trusted to be well formed; every failure leaves a text in `error`. BearSSL 0.6 has traps, which
- * are named where they are stepped around. */
-#include <bearssl.h>
-#if DNSTAP__POSIX && defined(__has_include)
-#if __has_include(<sys/random.h>)
-#include <sys/random.h>
-#define DNSTAP__HAS_RANDOM 1
-#endif
-#endif
-#ifndef DNSTAP__HAS_RANDOM
-#define DNSTAP__HAS_RANDOM 0
-#endif
-
-/* As tls_output: input and output share one buffer, of tls_input bytes. */
-#define DNSTAP__TLS_SHARED ((size_t)-1)
-
-enum {
-    DNSTAP__TLS_INPUT = 4096,          /* a tap receives ACCEPT and FINISH, hardly more */
-    DNSTAP__TLS_INPUT_MIN = 512 + 325, /* the smallest fragment, and BearSSL's overheads */
-    DNSTAP__TLS_OUTPUT_MIN = 512 + 85,
-    DNSTAP__TLS_OVERHEAD_OUT = 85,
-    DNSTAP__TLS_ANCHORS = 128 * 1024, /* Debian's CA bundle takes 71 KB */
-    DNSTAP__TLS_LEAF = 4096,          /* the peer's own certificate, for addresses and texts */
-    DNSTAP__TLS_CHAIN = 8,            /* certificates we can show */
-    DNSTAP__TLS_STEP = 512,           /* bytes of a handshake taken in one step */
-    DNSTAP__TLS_DRAIN = 256 * 1024    /* bytes read after a refusal, so that it arrives */
-};
-
-/* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
-enum {
-    DNSTAP__TLS_EOF = 1001,     /* the connection ended without close_notify */
-    DNSTAP__TLS_NO_MATCH,       /* the key is not the certificate's */
-    DNSTAP__TLS_ENCRYPTED,      /* the key needs a passphrase */
-    DNSTAP__TLS_NOTHING,        /* no object of the kind in the file */
-    DNSTAP__TLS_MALFORMED,      /* not PEM, or not what it says it is */
-    DNSTAP__TLS_LEAF_TOO_LARGE, /* no room to look for an address in the certificate */
-    DNSTAP__TLS_LOWER           /* the transport below failed */
-};
-
-/* What users meet, and what to do. The rest is a peer that breaks the protocol. */
-#define DNSTAP__TLS_ERRORS(X)                                                                      \
-    X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                   \
-    X(BR_ERR_BAD_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                           \
-    X(BR_ERR_BAD_LENGTH, "peer sent what is no TLS record; is that a TLS port?")                   \
-    X(BR_ERR_TOO_LARGE, "peer sent a record larger than options.tls_input; set it to 16709")       \
-    X(BR_ERR_BAD_MAC, "a record was damaged on its way; look for what tampers with it")            \
-    X(BR_ERR_NO_RANDOM, "no entropy; set options.entropy")                                         \
-    X(BR_ERR_NO_CLIENT_AUTH, "client showed no certificate; give it one of options.ca_file's")     \
-    X(BR_ERR_BAD_SIGNATURE,                                                                        \
-      "peer does not have the key of its certificate; give it the right one")                      \
-    X(BR_ERR_INVALID_ALGORITHM, "no signature or curve in common; use SHA-2 and P-256")            \
-    X(BR_ERR_WRONG_KEY_USAGE, "the certificate's key usage forbids to sign; issue another")        \
-    X(BR_ERR_X509_EMPTY_CHAIN, "peer showed no certificate; give it one")                          \
-    X(BR_ERR_X509_UNSUPPORTED, "a certificate needs what BearSSL lacks (RSA-PSS, Ed25519, SHA-1);" \
-                               " use RSA or P-256 with SHA-256")                                   \
-    X(BR_ERR_X509_LIMIT_EXCEEDED, "a key or signature is larger than RSA-4096; use a smaller one") \
-    X(BR_ERR_X509_WRONG_KEY_TYPE,                                                                  \
-      "signature and issuer's key differ in kind; send the right chain")                           \
-    X(BR_ERR_X509_BAD_SIGNATURE, "a certificate's signature is wrong; send the right chain")       \
-    X(BR_ERR_X509_TIME_UNKNOWN, "no clock to check certificates by; set options.unix_time")        \
-    X(BR_ERR_X509_DN_MISMATCH, "the chain is out of order; send the leaf first, then its issuers") \
-    X(BR_ERR_X509_CRITICAL_EXTENSION, "a certificate has a critical extension that BearSSL does"   \
-                                      " not know; issue it without, or not critical")              \
-    X(BR_ERR_X509_NOT_CA, "a certificate in the chain may not issue others; issue it as a CA's")   \
-    X(BR_ERR_X509_FORBIDDEN_KEY_USAGE,                                                             \
-      "a certificate's key usage forbids to issue others; add keyCertSign")                        \
-    X(BR_ERR_X509_WEAK_PUBLIC_KEY, "an RSA key is smaller than 2048 bits; use a larger one")       \
-    X(BR_ERR_RECV_FATAL_ALERT + 40,                                                                \
-      "peer found no version, suite or certificate in common;"                                     \
-      " it needs TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and may require a certificate")       \
-    X(BR_ERR_RECV_FATAL_ALERT + 42, "peer refuses our certificate; its log may say why")           \
-    X(BR_ERR_RECV_FATAL_ALERT + 43,                                                                \
-      "peer does not support our certificate's kind; use RSA or P-256")                            \
-    X(BR_ERR_RECV_FATAL_ALERT + 44, "peer says our certificate is revoked; renew it")              \
-    X(BR_ERR_RECV_FATAL_ALERT + 45, "peer says our certificate is expired; check its clock too")   \
-    X(BR_ERR_RECV_FATAL_ALERT + 46, "peer refuses our certificate; its log may say why")           \
-    X(BR_ERR_RECV_FATAL_ALERT + 48, "peer does not know our certificate's CA; tell it, or send"    \
-                                    " the whole chain")                                            \
-    X(BR_ERR_RECV_FATAL_ALERT + 51, "peer finds a signature of ours wrong; its log may say more")  \
-    X(BR_ERR_RECV_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
-    X(BR_ERR_RECV_FATAL_ALERT + 112, "peer does not know that name; set options.server_name")      \
-    X(BR_ERR_RECV_FATAL_ALERT + 116, "peer requires a certificate; set options.cert_file")         \
-    X(BR_ERR_SEND_FATAL_ALERT + 40,                                                                \
-      "peer has none of our cipher suites; it needs ECDHE with"                                    \
-      " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                        \
-    X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
-    X(DNSTAP__TLS_EOF, "peer ended without TLS's close_notify; what it sent last may be missing")  \
-    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")
-
-static const char *dnstap__tls_text_of(int code)
+#if DNSTAP__HAS_FILES && DNSTAP__HAS_SINK
+/* A file that is read: what a sink opens. A pipe is waited for. */
+static int dnstap__input_start(void *self, short *wants)
 {
-#define DNSTAP__X(value, text) \
-    if (code == (value)) return text;
-    DNSTAP__TLS_ERRORS(DNSTAP__X)
-#undef DNSTAP__X
-    if (code >= BR_ERR_SEND_FATAL_ALERT && code < DNSTAP__TLS_EOF)
-        return "peer broke the protocol; its log may say more";
-    if (code >= BR_ERR_RECV_FATAL_ALERT) return "peer refuses the connection; its log may say why";
-    if (code > BR_ERR_X509_OK) return "a certificate is malformed; issue another";
-    return "peer broke the protocol; is that a TLS port?";
+    dnstap__file *f = (dnstap__file *)self;
+
+    *wants = 0;
+    f->fd = open(f->path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    return f->fd < 0 ? dnstap__file_failed(f, "open") : DNSTAP_OK;
 }
 
-/* -- certificates: as far as BearSSL does not look into them -- */
+static long dnstap__input_recv(void *self, void *data, size_t size, short *wants)
+{
+    dnstap__file *f = (dnstap__file *)self;
+    ssize_t n = read(f->fd, data, size);
 
+    *wants = POLLIN;
+    if (n > 0) return (long)n;
+    if (n == 0) return DNSTAP_END;
+    if (dnstap__would_block(errno)) return DNSTAP_AGAIN;
+    return dnstap__fail(&f->problem, DNSTAP_SYSTEM, errno, "%s", strerror(errno));
+}
+
+static int dnstap__input_fd(void *self) { return ((dnstap__file *)self)->fd; }
+
+static dnstap_transport dnstap__input_transport(dnstap__file *f, const char *path)
+{
+    dnstap_transport t = dnstap__file_transport(f, path, false);
+
+    t.start = dnstap__input_start;
+    t.send = NULL; /* nothing is ever sent to it */
+    t.recv = dnstap__input_recv;
+    t.fd = dnstap__input_fd;
+    return t;
+}
+#endif
+
+/* ---- >>endpoint --------------------------------------------------------------------------- */
+
+/* From an endpoint's text to a transport. The table says of each kind all that others must know of
+ * it: how it is written, what it is like, how it is opened. Taps and sinks ask it, and never which
+ * one it is. In: text and options; out: a dnstap__target, then a transport over a medium. Always: a
+ * target is of a kind that this build has. */
+enum {
+    DNSTAP__HOSTED =
+        1, /* host and port follow the prefix, and the host may be a name; else a path */
+    DNSTAP__SECURE = 2, /* TLS goes over it */
+    DNSTAP__GREETS =
+        4,             /* READY and ACCEPT, STOP and FINISH, unless options.unidirectional is set */
+    DNSTAP__BEGUN = 8, /* START is there once it is up, and STOP has to be in the end */
+    DNSTAP__KEEPS =
+        16, /* up says little, a send that works does; stays open after one that fails */
+    DNSTAP__TIMED = 32,   /* without a descriptor to wait for, it is asked by time */
+    DNSTAP__REOPENS = 64, /* dnstap_reopen */
+    DNSTAP__LISTENS = 128 /* a sink listens there; else it reads */
+};
+
+/* What a transport needs for itself. */
+typedef union dnstap__medium {
+#if DNSTAP__HAS_SOCKETS
+    dnstap__socket socket;
+#endif
+#if DNSTAP__HAS_FILES
+    dnstap__file file;
+#endif
+    char none;
+} dnstap__medium;
+
+struct dnstap__scheme;
+
+typedef struct dnstap__target {
+    const struct dnstap__scheme *scheme;
+    const char *path; /* inside the endpoint's text; NULL when hosted */
+    char host[254];   /* RFC 1035 §2.3.4: names have at most 253 characters */
+    uint16_t port;
+} dnstap__target;
+
+/* What a kind's open gets. */
+typedef struct dnstap__opening {
+    const char *endpoint; /* for texts */
+    const dnstap__target *target;
+    const dnstap_transport *user; /* options.transport */
+    int send_buffer;              /* SO_SNDBUF; 0: the system's */
+    bool overwrite;
+} dnstap__opening;
+
+typedef struct dnstap__scheme {
+    const char *prefix; /* NULL: no text leads there */
+    const char *lacks;  /* what the build has not, and the way out; NULL: it is all there */
+    unsigned is;
+    int (*open)(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
+                dnstap_error *error);
+} dnstap__scheme;
+
+static bool dnstap__is(const dnstap__target *target, unsigned what)
+{
+    return (target->scheme->is & what) != 0;
+}
+
+#if DNSTAP__HAS_SOCKETS
+static int dnstap__open_unix(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
+                             dnstap_error *error)
+{
+    *out = dnstap__socket_transport(&m->socket);
+    return dnstap__unix_address(&m->socket.address, o->endpoint, o->target->path, error);
+}
+
+/* Its address comes later, from >>names. */
+static int dnstap__open_tcp(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
+                            dnstap_error *error)
+{
+    (void)error;
+    *out = dnstap__socket_transport(&m->socket);
+    m->socket.send_buffer = o->send_buffer;
+    return DNSTAP_OK;
+}
+
+/* SO_SNDBUF as the system has it; 0: no socket. */
+static int dnstap__send_buffer(const dnstap_transport *t)
+{
+    int bytes = 0, fd = t->send == dnstap__socket_send ? t->fd(t->self) : -1;
+    socklen_t size = sizeof bytes;
+
+    if (fd >= 0) getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
+    return bytes;
+}
+#define DNSTAP__IF_SOCKETS(open) open
+#else
+static int dnstap__send_buffer(const dnstap_transport *t) { return t ? 0 : -1; }
+#define DNSTAP__IF_SOCKETS(open) NULL
+#endif
+
+#if DNSTAP__HAS_FILES
+static int dnstap__open_file(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
+                             dnstap_error *error)
+{
+    short wants;
+    int result;
+
+    *out = dnstap__file_transport(&m->file, o->target->path, o->overwrite);
+    result = out->start(out->self, &wants);
+    if (result == DNSTAP_OK) return result;
+    return dnstap__fail(error, result, m->file.problem.sys_errno, "%s: %s%s", o->endpoint,
+                        m->file.problem.text,
+                        result == DNSTAP_BAD_FRAME ? "; give another path, or move it away" : "");
+}
+#define DNSTAP__IF_FILES(open) open
+#else
+#define DNSTAP__IF_FILES(open) NULL
+#endif
+
+static int dnstap__open_user(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
+                             dnstap_error *error)
+{
+    (void)m, (void)error;
+    *out = *o->user;
+    return DNSTAP_OK;
+}
+
+#define DNSTAP__SOCKETS_LACK (DNSTAP__HAS_SOCKETS ? NULL : "no sockets; set options.transport")
+#define DNSTAP__FILES_LACK (DNSTAP__HAS_FILES ? NULL : "no files; set options.transport")
+#define DNSTAP__TLS_LACKS "no TLS (DNSTAP_NO_TLS); use tcp://"
+#define DNSTAP__ON_SOCKETS (DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__LISTENS)
+
+/* clang-format off */
+static const dnstap__scheme dnstap__schemes[] = {
+    {"unix://", DNSTAP__SOCKETS_LACK, DNSTAP__ON_SOCKETS,
+     DNSTAP__IF_SOCKETS(dnstap__open_unix)},
+    {"tcp://", DNSTAP__SOCKETS_LACK, DNSTAP__ON_SOCKETS | DNSTAP__HOSTED,
+     DNSTAP__IF_SOCKETS(dnstap__open_tcp)},
+    {"tls://", DNSTAP__HAS_TLS ? DNSTAP__SOCKETS_LACK : DNSTAP__TLS_LACKS,
+     DNSTAP__ON_SOCKETS | DNSTAP__HOSTED | DNSTAP__SECURE, DNSTAP__IF_SOCKETS(dnstap__open_tcp)},
+    {"file://", DNSTAP__FILES_LACK, DNSTAP__BEGUN | DNSTAP__KEEPS | DNSTAP__REOPENS,
+     DNSTAP__IF_FILES(dnstap__open_file)},
+    /* options.transport, and the same below tls:// */
+    {NULL, NULL, DNSTAP__GREETS | DNSTAP__TIMED, dnstap__open_user},
+    {NULL, DNSTAP__HAS_TLS ? NULL : DNSTAP__TLS_LACKS,
+     DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__SECURE, dnstap__open_user}};
+/* clang-format on */
+enum { DNSTAP__UNIX_SCHEME = 0, DNSTAP__USER_SCHEME = 4 };
+
+/* The port at text, to its end; -1: none. */
+static long dnstap__parse_port(const char *text)
+{
+    long port = 0;
+
+    if (!*text) return -1;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9') return -1;
+        port = port * 10 + (*text - '0');
+        if (port > 65535) return -1;
+    }
+    return port;
+}
+
+/* host:port or [address]:port */
+static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const char *text,
+                              bool any_port, dnstap_error *error)
+{
+    const char *host = text, *end, *colon;
+    long port;
+
+    if (*text == '[') {
+        host++;
+        end = strchr(host, ']');
+        if (!end)
+            return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                                "%s: no ] behind the address; write it as in tcp://[::1]:6000",
+                                endpoint);
+        colon = end[1] == ':' ? end + 1 : NULL;
+    } else {
+        end = colon = strrchr(text, ':');
+        if (colon && strchr(text, ':') != colon)
+            return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                                "%s: write an IPv6 address in brackets, as in tcp://[::1]:6000",
+                                endpoint);
+    }
+    if (!colon)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: no port; write host:port, as in tcp://127.0.0.1:6000", endpoint);
+    if (end == host || (size_t)(end - host) >= sizeof e->host)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: host is empty or longer than 253 characters", endpoint);
+    port = dnstap__parse_port(colon + 1);
+    if (port < 0 || (!port && !any_port))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: port \"%s\" is not a number from 1 to 65535", endpoint, colon + 1);
+    memcpy(e->host, host, (size_t)(end - host));
+    e->host[end - host] = '\0';
+    e->port = (uint16_t)port;
+    return DNSTAP_OK;
+}
+
+/* The rest of text behind prefix, or NULL. */
+static const char *dnstap__behind(const char *text, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return strncmp(text, prefix, n) ? NULL : text + n;
+}
+
+/* The kind that the text begins with; rest: what is behind the prefix. NULL: unknown. */
+static const dnstap__scheme *dnstap__scheme_of(const char *endpoint, const char **rest)
+{
+    const dnstap__scheme *s;
+
+    *rest = endpoint;
+    if (*endpoint == '/') return &dnstap__schemes[DNSTAP__UNIX_SCHEME];
+    for (s = dnstap__schemes; s->prefix; s++)
+        if ((*rest = dnstap__behind(endpoint, s->prefix)) != NULL) return s;
+    return NULL;
+}
+
+static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool any_port,
+                                  dnstap_error *error)
+{
+    const char *rest;
+
+    memset(e, 0, sizeof *e);
+    if (!endpoint || !*endpoint)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "no endpoint; set options.endpoint, as in unix:///tmp/dnstap.sock");
+    e->scheme = dnstap__scheme_of(endpoint, &rest);
+    if (!e->scheme)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
+                            "that begins with /",
+                            endpoint);
+    if (dnstap__is(e, DNSTAP__HOSTED))
+        return dnstap__parse_host(e, endpoint, rest, any_port, error);
+    if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
+    e->path = rest;
+    return DNSTAP_OK;
+}
+
+/* The endpoint's kind, or with `user` that of options.transport, if this build has it. */
+static int dnstap__find_target(dnstap__target *e, const char *endpoint,
+                               const dnstap_transport *user, dnstap_error *error)
+{
+    bool secure = endpoint && dnstap__behind(endpoint, "tls://");
+    int result = DNSTAP_OK;
+
+    memset(e, 0, sizeof *e);
+    if (!user || secure) result = dnstap__parse_endpoint(e, endpoint, false, error);
+    if (result < 0) return result;
+    if (user) e->scheme = &dnstap__schemes[DNSTAP__USER_SCHEME + (secure ? 1 : 0)];
+    if (!e->scheme->lacks) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", endpoint,
+                        e->scheme->lacks);
+}
+
+/* ---- >>names ------------------------------------------------------------------------------ */
+
+/* From a host's name to a list of addresses, which are tried in turn. In: host and port; out: the
+ * address in use. A numeric address never is looked up; a name is by options.resolve, else by
+ * getaddrinfo in a thread of its own, which owns what it writes, so that nobody waits for it; in
+ * builds without threads once, when the tap opens. Always: at < count once there is an address. */
+enum { DNSTAP__ADDRESSES = 8 };
+
+#if DNSTAP__HAS_LOOKUP
+/* A look-up under way; whoever is done last frees it. */
+typedef struct dnstap__lookup {
+    size_t left;  /* one of the two has left */
+    int finished; /* write end of a pipe: a byte comes at the end */
+    int result;   /* of getaddrinfo */
+    unsigned count;
+    dnstap__ip addresses[DNSTAP__ADDRESSES];
+    char host[254];
+    uint16_t port;
+} dnstap__lookup;
+#endif
+
+#if DNSTAP__HAS_SOCKETS
+typedef struct dnstap__names {
+    const char *host; /* to be looked up; NULL: nothing is */
+    uint16_t port;
+    int fd;             /* becomes readable when the look-up has ended; -1: none */
+    int sys_errno;      /* of a failure, and */
+    const char *why;    /* its text */
+    unsigned at, count; /* the address in use, of so many */
+    dnstap__ip list[DNSTAP__ADDRESSES];
+#if DNSTAP__HAS_LOOKUP
+    dnstap__lookup *lookup;
+#endif
+} dnstap__names;
+
+/* getaddrinfo's list as ours; 0: none usable. */
+static unsigned dnstap__copy_addresses(dnstap__ip *out, const struct addrinfo *list)
+{
+    unsigned n = 0;
+
+    for (; list && n < DNSTAP__ADDRESSES; list = list->ai_next) {
+        if (list->ai_family != AF_INET && list->ai_family != AF_INET6) continue;
+        memset(&out[n], 0, sizeof out[n]);
+        memcpy(&out[n++], list->ai_addr, list->ai_addrlen);
+    }
+    return n;
+}
+
+static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out, unsigned *count)
+{
+    struct addrinfo hints, *list = NULL;
+    char service[8];
+    int result;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_socktype = SOCK_STREAM;
+    dnstap__format(service, sizeof service, "%u", (unsigned)port);
+    result = getaddrinfo(host, service, &hints, &list);
+    *count = result ? 0 : dnstap__copy_addresses(out, list);
+    if (list) freeaddrinfo(list);
+    return result;
+}
+
+static int dnstap__names_failed(dnstap__names *n, int code, int sys_errno, const char *why)
+{
+    n->sys_errno = sys_errno;
+    n->why = why;
+    return code;
+}
+
+static int dnstap__names_ask(dnstap__names *n, const dnstap_options *o)
+{
+    int result = o->resolve(o->user, n->host, n->port, &n->list[0].any, sizeof n->list[0]);
+
+    if (result < 0) return dnstap__names_failed(n, result, 0, "options.resolve found no address");
+    n->count = 1;
+    return DNSTAP_OK;
+}
+
+/* The next address, when there is one. */
+static bool dnstap__names_next(dnstap__names *n)
+{
+    if (n->at + 1 >= n->count) return false;
+    n->at++;
+    return true;
+}
+
+/* Points a socket at the address in use. */
+static void dnstap__names_aim(const dnstap__names *n, dnstap__medium *m)
+{
+    if (n->count) m->socket.address.ip = n->list[n->at];
+}
+
+static void dnstap__names_first(dnstap__names *n) { n->at = 0; }
+#else
+typedef struct dnstap__names {
+    const char *host, *why;
+    int fd, sys_errno;
+} dnstap__names;
+
+static bool dnstap__names_next(dnstap__names *n) { return n && false; }
+static void dnstap__names_aim(const dnstap__names *n, dnstap__medium *m) { (void)n, (void)m; }
+static void dnstap__names_first(dnstap__names *n) { (void)n; }
+#endif
+
+#if DNSTAP__HAS_LOOKUP
+static void *dnstap__lookup_thread(void *argument)
+{
+    dnstap__lookup *l = (dnstap__lookup *)argument;
+    int finished = l->finished;
+
+    l->result = dnstap__getaddrinfo(l->host, l->port, l->addresses, &l->count);
+    if (DNSTAP_EXCHANGE(&l->left, 1)) DNSTAP_FREE(l);
+    (void)!write(finished, "", 1); /* the end of the pipe alone a forked child would hide */
+    close(finished);
+    return NULL;
+}
+
+/* Starts the thread, and lets it go. */
+static int dnstap__lookup_run(dnstap__names *n, dnstap__lookup *l, const int fds[2])
+{
+    dnstap__thread thread;
+    int result;
+
+    memset(l, 0, sizeof *l);
+    memcpy(l->host, n->host, strlen(n->host) + 1);
+    l->port = n->port;
+    l->finished = fds[1];
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    dnstap__set_nonblocking(fds[0]);
+    result = dnstap__thread_start(&thread, dnstap__lookup_thread, l);
+    if (!result) pthread_detach(thread.id);
+    return result;
+}
+
+static int dnstap__lookup_start(dnstap__names *n)
+{
+    dnstap__lookup *l = (dnstap__lookup *)DNSTAP_MALLOC(sizeof *l);
+    int fds[2], result;
+
+    if (!l) return dnstap__names_failed(n, DNSTAP_NO_MEMORY, 0, "no memory to look its name up");
+    if (pipe(fds) < 0) {
+        DNSTAP_FREE(l);
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, errno, strerror(errno));
+    }
+    result = dnstap__lookup_run(n, l, fds);
+    if (result) {
+        close(fds[0]);
+        close(fds[1]);
+        DNSTAP_FREE(l);
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, result, strerror(result));
+    }
+    n->lookup = l;
+    n->fd = fds[0];
+    return DNSTAP_AGAIN;
+}
+
+/* Lets go of the look-up. Its descriptor must not be watched any more. */
+static void dnstap__names_leave(dnstap__names *n)
+{
+    if (n->lookup && DNSTAP_EXCHANGE(&n->lookup->left, 1)) DNSTAP_FREE(n->lookup);
+    n->lookup = NULL;
+    if (n->fd >= 0) close(n->fd);
+    n->fd = -1;
+}
+
+/* In a forked child the look-up's thread is missing: does its part. */
+static void dnstap__names_orphan(dnstap__names *n)
+{
+    if (n->lookup && !DNSTAP_EXCHANGE(&n->lookup->left, 1)) close(n->lookup->finished);
+}
+
+/* The answer is there. */
+static int dnstap__lookup_take(dnstap__names *n)
+{
+    const dnstap__lookup *l = n->lookup;
+
+    if (l->result) return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, gai_strerror(l->result));
+    if (!l->count) return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, "the name has no address");
+    memcpy(n->list, l->addresses, sizeof n->list);
+    n->count = l->count;
+    return DNSTAP_OK;
+}
+
+/* Goes on with the look-up: DNSTAP_OK; DNSTAP_AGAIN: when fd is readable, or soon; or why not. In
+ * the end dnstap__names_leave is due. */
+static int dnstap__names_step(dnstap__names *n, const dnstap_options *o)
+{
+    char byte;
+
+    if (o->resolve) return dnstap__names_ask(n, o);
+    if (!n->lookup) return dnstap__lookup_start(n);
+    if (read(n->fd, &byte, 1) < 0) return DNSTAP_AGAIN;
+    return dnstap__lookup_take(n);
+}
+#else
+static void dnstap__names_leave(dnstap__names *n) { n->fd = -1; }
+static void dnstap__names_orphan(dnstap__names *n) { (void)n; }
+#endif
+
+#if DNSTAP__HAS_SOCKETS && !DNSTAP__HAS_LOOKUP
+static int dnstap__names_step(dnstap__names *n, const dnstap_options *o)
+{
+    return o->resolve ? dnstap__names_ask(n, o) : DNSTAP_OK; /* known since the tap was opened */
+}
+#elif !DNSTAP__HAS_SOCKETS
+static int dnstap__names_step(dnstap__names *n, const dnstap_options *o)
+{
+    return n && o ? DNSTAP_OK : DNSTAP_UNSUPPORTED;
+}
+#endif
+
+/* Takes a host: what is numeric, or can't be looked up later, is known at once. */
+#if DNSTAP__HAS_SOCKETS
+static int dnstap__names_open(dnstap__names *n, const dnstap__opening *o, bool hook,
+                              dnstap_error *error)
+{
+    const dnstap__target *t = o->target;
+    int result;
+
+    n->port = t->port;
+    n->count = dnstap__numeric_address(&n->list[0], t->host, t->port);
+    if (n->count) return DNSTAP_OK;
+    n->host = t->host;
+    if (hook || DNSTAP__HAS_LOOKUP) return DNSTAP_OK;
+    result = dnstap__getaddrinfo(t->host, t->port, n->list, &n->count);
+    if (!result) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; names are resolved once in this build",
+                        o->endpoint, gai_strerror(result));
+}
+#else
+static int dnstap__names_open(dnstap__names *n, const dnstap__opening *o, bool hook,
+                              dnstap_error *error)
+{
+    return n && o && error && hook ? DNSTAP_UNSUPPORTED : DNSTAP_OK;
+}
+#endif
+
+/* ---- >>listen ----------------------------------------------------------------------------- */
+
+/* A socket that listens. In: a target; out: connected descriptors with their peer's name. Always: a
+ * unix socket that nobody answers on is replaced, nothing else is ever removed, and in the end only
+ * what is ours. */
+#if DNSTAP__HAS_SOCKETS && DNSTAP__HAS_SINK
+typedef struct dnstap__listener {
+    int fd;               /* -1: none */
+    const char *endpoint; /* for texts */
+    const char *path;     /* of a unix socket; else NULL */
+    dev_t device;         /* of that, as it was made; 0: not yet */
+    ino_t inode;
+} dnstap__listener;
+
+/* Whether the unix socket at the address may be somebody's: only a refusal says it is not. */
+static bool dnstap__answers(const dnstap__address *a)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    bool stale = fd >= 0 && dnstap__set_nonblocking(fd) >= 0 &&
+                 connect(fd, &a->any, dnstap__address_size(a)) < 0 && errno == ECONNREFUSED;
+
+    if (fd >= 0) close(fd);
+    return !stale;
+}
+
+/* Makes room for a unix socket: only a stale socket is removed. */
+static int dnstap__clear_path(const dnstap__listener *l, const dnstap__address *a,
+                              dnstap_error *error)
+{
+    struct stat st;
+
+    if (lstat(l->path, &st) < 0) return DNSTAP_OK;
+    if (!S_ISSOCK(st.st_mode))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: is a file, not a socket; give another path", l->endpoint);
+    if (dnstap__answers(a))
+        return dnstap__fail(error, DNSTAP_SYSTEM, EADDRINUSE,
+                            "%s: another process listens there; stop it, or give another path",
+                            l->endpoint);
+    unlink(l->path);
+    return DNSTAP_OK;
+}
+
+/* Where to listen. Of a name's addresses it is the first. */
+static int dnstap__listen_address(dnstap__listener *l, const dnstap__target *target,
+                                  dnstap__address *a, dnstap_error *error)
+{
+    unsigned count = 0;
+    dnstap__ip list[DNSTAP__ADDRESSES];
+    int result;
+
+    if (l->path) {
+        result = dnstap__unix_address(a, l->endpoint, l->path, error);
+        return result < 0 ? result : dnstap__clear_path(l, a, error);
+    }
+    memset(a, 0, sizeof *a);
+    if (dnstap__numeric_address(&a->ip, target->host, target->port)) return DNSTAP_OK;
+    result = dnstap__getaddrinfo(target->host, target->port, list, &count);
+    if (!count)
+        return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; give a numeric address", l->endpoint,
+                            result ? gai_strerror(result) : "no address");
+    a->ip = list[0];
+    return DNSTAP_OK;
+}
+
+static void dnstap__listen_options(int fd, int family)
+{
+    int on = 1, off = 0;
+
+    if (family != AF_UNIX) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+}
+
+static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
+                                 const char *endpoint, dnstap_error *error)
+{
+    dnstap__address a;
+    struct stat st;
+    int result;
+
+    l->endpoint = endpoint;
+    l->path = target->path;
+    result = dnstap__listen_address(l, target, &a, error);
+    if (result < 0) return result;
+    l->fd = socket(a.any.sa_family, SOCK_STREAM, 0);
+    if (l->fd >= 0) dnstap__listen_options(l->fd, a.any.sa_family);
+    if (l->fd < 0 || dnstap__set_nonblocking(l->fd) < 0 ||
+        bind(l->fd, &a.any, dnstap__address_size(&a)) < 0 || listen(l->fd, 64) < 0)
+        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: listen: %s", endpoint,
+                            strerror(errno));
+    if (l->path && !lstat(l->path, &st)) {
+        l->device = st.st_dev;
+        l->inode = st.st_ino;
+    }
+    return DNSTAP_OK;
+}
+
+static void dnstap__peer_name(const dnstap__listener *l, const dnstap__address *from, char *out,
+                              size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+
+    if (from->any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &from->ip.v4.sin_addr, host, sizeof host);
+        dnstap__format(out, size, "%s:%u", host, (unsigned)ntohs(from->ip.v4.sin_port));
+    } else if (from->any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &from->ip.v6.sin6_addr, host, sizeof host);
+        dnstap__format(out, size, "[%s]:%u", host, (unsigned)ntohs(from->ip.v6.sin6_port));
+    } else
+        dnstap__format(out, size, "%s", l->endpoint);
+}
+
+/* The next connection's descriptor, its peer's name in peer. DNSTAP_AGAIN: there is none now;
+ * DNSTAP_SYSTEM: none can be had, for want of descriptors most likely. */
+static int dnstap__listener_accept(const dnstap__listener *l, char *peer, size_t size)
+{
+    dnstap__address from;
+    socklen_t length = sizeof from;
+    int fd = accept(l->fd, &from.any, &length);
+
+    if (fd < 0) return dnstap__would_block(errno) ? DNSTAP_AGAIN : DNSTAP_SYSTEM;
+    if (dnstap__set_nonblocking(fd) < 0) {
+        close(fd);
+        return DNSTAP_SYSTEM;
+    }
+    if (length < sizeof from.any.sa_family) from.any.sa_family = AF_UNIX;
+    dnstap__peer_name(l, &from, peer, size);
+    return fd;
+}
+
+/* Takes over a descriptor that is connected. */
+static void dnstap__socket_adopt(dnstap__socket *s, int fd)
+{
+    s->fd = fd;
+    s->connecting = false;
+    dnstap__socket_quiet(fd);
+}
+
+static void dnstap__listener_close(dnstap__listener *l)
+{
+    struct stat st;
+
+    if (l->path && l->inode && !lstat(l->path, &st) && st.st_ino == l->inode &&
+        st.st_dev == l->device)
+        unlink(l->path);
+    if (l->fd >= 0) close(l->fd);
+    l->fd = -1;
+}
+#elif DNSTAP__HAS_SINK
+typedef struct dnstap__listener {
+    int fd;
+    const char *endpoint;
+} dnstap__listener;
+
+static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
+                                 const char *endpoint, dnstap_error *error)
+{
+    return l && target ? dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
+                                      endpoint)
+                       : DNSTAP_OK;
+}
+static void dnstap__listener_close(dnstap__listener *l) { l->fd = -1; }
+#endif
+
+/* ---- >>x509 ------------------------------------------------------------------------------- */
+
+/* What a certificate says, as far as BearSSL does not tell: names, addresses, dates. In: DER, from
+ * anybody; out: spans in it, and texts. Always: nothing outside the given bytes is read, what is
+ * malformed ends the walk, and texts hold printable ASCII only. */
+#if DNSTAP__HAS_TLS
 /* DER: elements of tag, length and bytes, in [at, end). */
 typedef struct dnstap__der {
     const uint8_t *at, *end;
@@ -3329,8 +4079,29 @@ static void dnstap__stamp_day(const char *stamp, char out[11])
     memcpy(out + 5, stamp + 4, 2);
     memcpy(out + 8, stamp + 6, 2);
 }
+#endif
 
-/* -- config: what options and files give, decoded -- */
+/* ---- >>certificates ----------------------------------------------------------------------- */
+
+/* From files and blocks, PEM or DER, to what BearSSL takes: anchors, a chain, a key. In: one source
+ * after the other; out: a store, in one piece of memory. Always: a store is whole or its loading has
+ * failed with a text; nothing of a key is left in memory but in the store. BearSSL 0.6 has traps,
+ * which are named where they are stepped around. */
+#if DNSTAP__HAS_TLS
+/* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
+enum {
+    DNSTAP__TLS_EOF = 1001,     /* the connection ended without close_notify */
+    DNSTAP__TLS_NO_MATCH,       /* the key is not the certificate's */
+    DNSTAP__TLS_ENCRYPTED,      /* the key needs a passphrase */
+    DNSTAP__TLS_NOTHING,        /* no object of the kind in the file */
+    DNSTAP__TLS_MALFORMED,      /* not PEM, or not what it says it is */
+    DNSTAP__TLS_LEAF_TOO_LARGE, /* no room to look for an address in the certificate */
+    DNSTAP__TLS_LOWER           /* the transport below failed */
+};
+
+enum {
+    DNSTAP__TLS_CHAIN = 8 /* certificates we can show */
+};
 
 /* A file as it was when it was read. */
 typedef struct dnstap__tls_stamp {
@@ -3351,21 +4122,6 @@ typedef struct dnstap__tls_store {
     } key;
     dnstap__tls_stamp stamps[3]; /* of ca_file, cert_file, key_file */
 } dnstap__tls_store;
-
-typedef struct dnstap__tls_config {
-    const dnstap_options *options; /* they and what they point to outlive the config */
-    const char *endpoint;          /* for texts */
-    bool server;
-    const char *ca_file; /* options.ca_file, or the system's */
-    char name[256];      /* to be verified; empty: an address, or nothing */
-    uint8_t address[16]; /* to be verified, network order */
-    size_t address_size; /* 4, 16; 0: none */
-    size_t memory_size;  /* of each store */
-    uint8_t *memory[2];  /* the second for loading anew; NULL when nothing is a file */
-    int current;
-    dnstap__tls_store store[2];
-    char note[256]; /* to be logged after load and reload; empty: nothing */
-} dnstap__tls_config;
 
 typedef enum dnstap__tls_kind {
     DNSTAP__TLS_CA,
@@ -3665,12 +4421,6 @@ static int dnstap__tls_feed_end(dnstap__tls_loader *l)
 }
 
 #if DNSTAP__HAS_FILES
-#if defined(__APPLE__)
-#define DNSTAP__MTIME st_mtimespec
-#else
-#define DNSTAP__MTIME st_mtim
-#endif
-
 /* All zero: the file is not there. */
 static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
 {
@@ -3820,11 +4570,124 @@ static int dnstap__tls_check_key(const dnstap__tls_store *s, const char *cert, c
     return dnstap__fail(error, DNSTAP_TLS, DNSTAP__TLS_NO_MATCH,
                         "%s: private key is not that of the first certificate in %s", key, cert);
 }
+#endif
+
+/* ---- >>verify ----------------------------------------------------------------------------- */
+
+/* Whom a connection trusts, and what is said when it does not. A `config` is what the settings and
+ * their files give, loaded once for all connections, anew when a file changed. In: settings; out:
+ * two classes for BearSSL's engine, one that verifies and one for skipverify; a text for each error.
+ * Always: without an anchor, a name or a clock nothing is trusted; settings that can't be met are an
+ * error when they are loaded, and what was loaded before stays in use when they can't be any more. */
+#if DNSTAP__HAS_TLS
+/* As tls_output: input and output share one buffer, of tls_input bytes. */
+#define DNSTAP__TLS_SHARED ((size_t)-1)
+
+enum {
+    DNSTAP__TLS_INPUT = 4096,          /* a tap receives ACCEPT and FINISH, hardly more */
+    DNSTAP__TLS_INPUT_MIN = 512 + 325, /* the smallest fragment, and BearSSL's overheads */
+    DNSTAP__TLS_OUTPUT_MIN = 512 + 85,
+    DNSTAP__TLS_OVERHEAD_OUT = 85,
+    DNSTAP__TLS_ANCHORS = 128 * 1024, /* Debian's CA bundle takes 71 KB */
+    DNSTAP__TLS_LEAF = 4096,          /* the peer's own certificate, for addresses and texts */
+    DNSTAP__TLS_STEP = 512,           /* bytes of a handshake taken in one step */
+    DNSTAP__TLS_DRAIN = 256 * 1024    /* bytes read after a refusal, so that it arrives */
+};
+
+/* What users meet, and what to do. The rest is a peer that breaks the protocol. */
+#define DNSTAP__TLS_ERRORS(X)                                                                      \
+    X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                   \
+    X(BR_ERR_BAD_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                           \
+    X(BR_ERR_BAD_LENGTH, "peer sent what is no TLS record; is that a TLS port?")                   \
+    X(BR_ERR_TOO_LARGE, "peer sent a record larger than options.tls_input; set it to 16709")       \
+    X(BR_ERR_BAD_MAC, "a record was damaged on its way; look for what tampers with it")            \
+    X(BR_ERR_NO_RANDOM, "no entropy; set options.entropy")                                         \
+    X(BR_ERR_NO_CLIENT_AUTH, "client showed no certificate; give it one of options.ca_file's")     \
+    X(BR_ERR_BAD_SIGNATURE,                                                                        \
+      "peer does not have the key of its certificate; give it the right one")                      \
+    X(BR_ERR_INVALID_ALGORITHM, "no signature or curve in common; use SHA-2 and P-256")            \
+    X(BR_ERR_WRONG_KEY_USAGE, "the certificate's key usage forbids to sign; issue another")        \
+    X(BR_ERR_X509_EMPTY_CHAIN, "peer showed no certificate; give it one")                          \
+    X(BR_ERR_X509_UNSUPPORTED, "a certificate needs what BearSSL lacks (RSA-PSS, Ed25519, SHA-1);" \
+                               " use RSA or P-256 with SHA-256")                                   \
+    X(BR_ERR_X509_LIMIT_EXCEEDED, "a key or signature is larger than RSA-4096; use a smaller one") \
+    X(BR_ERR_X509_WRONG_KEY_TYPE,                                                                  \
+      "signature and issuer's key differ in kind; send the right chain")                           \
+    X(BR_ERR_X509_BAD_SIGNATURE, "a certificate's signature is wrong; send the right chain")       \
+    X(BR_ERR_X509_TIME_UNKNOWN, "no clock to check certificates by; set options.unix_time")        \
+    X(BR_ERR_X509_DN_MISMATCH, "the chain is out of order; send the leaf first, then its issuers") \
+    X(BR_ERR_X509_CRITICAL_EXTENSION, "a certificate has a critical extension that BearSSL does"   \
+                                      " not know; issue it without, or not critical")              \
+    X(BR_ERR_X509_NOT_CA, "a certificate in the chain may not issue others; issue it as a CA's")   \
+    X(BR_ERR_X509_FORBIDDEN_KEY_USAGE,                                                             \
+      "a certificate's key usage forbids to issue others; add keyCertSign")                        \
+    X(BR_ERR_X509_WEAK_PUBLIC_KEY, "an RSA key is smaller than 2048 bits; use a larger one")       \
+    X(BR_ERR_RECV_FATAL_ALERT + 40,                                                                \
+      "peer found no version, suite or certificate in common;"                                     \
+      " it needs TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and may require a certificate")       \
+    X(BR_ERR_RECV_FATAL_ALERT + 42, "peer refuses our certificate; its log may say why")           \
+    X(BR_ERR_RECV_FATAL_ALERT + 43,                                                                \
+      "peer does not support our certificate's kind; use RSA or P-256")                            \
+    X(BR_ERR_RECV_FATAL_ALERT + 44, "peer says our certificate is revoked; renew it")              \
+    X(BR_ERR_RECV_FATAL_ALERT + 45, "peer says our certificate is expired; check its clock too")   \
+    X(BR_ERR_RECV_FATAL_ALERT + 46, "peer refuses our certificate; its log may say why")           \
+    X(BR_ERR_RECV_FATAL_ALERT + 48, "peer does not know our certificate's CA; tell it, or send"    \
+                                    " the whole chain")                                            \
+    X(BR_ERR_RECV_FATAL_ALERT + 51, "peer finds a signature of ours wrong; its log may say more")  \
+    X(BR_ERR_RECV_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
+    X(BR_ERR_RECV_FATAL_ALERT + 112, "peer does not know that name; set options.server_name")      \
+    X(BR_ERR_RECV_FATAL_ALERT + 116, "peer requires a certificate; set options.cert_file")         \
+    X(BR_ERR_SEND_FATAL_ALERT + 40,                                                                \
+      "peer has none of our cipher suites; it needs ECDHE with"                                    \
+      " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                        \
+    X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
+    X(DNSTAP__TLS_EOF, "peer ended without TLS's close_notify; what it sent last may be missing")  \
+    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")
+
+static const char *dnstap__tls_text_of(int code)
+{
+#define DNSTAP__X(value, text) \
+    if (code == (value)) return text;
+    DNSTAP__TLS_ERRORS(DNSTAP__X)
+#undef DNSTAP__X
+    if (code >= BR_ERR_SEND_FATAL_ALERT && code < DNSTAP__TLS_EOF)
+        return "peer broke the protocol; its log may say more";
+    if (code >= BR_ERR_RECV_FATAL_ALERT) return "peer refuses the connection; its log may say why";
+    if (code > BR_ERR_X509_OK) return "a certificate is malformed; issue another";
+    return "peer broke the protocol; is that a TLS port?";
+}
+
+/* What TLS is given; what it points to outlives the config. */
+typedef struct dnstap__tls_settings {
+    const char *endpoint; /* for texts */
+    const char *host;     /* of the endpoint; verified unless server_name is set */
+    bool server, skipverify;
+    const char *ca_file, *cert_file, *key_file, *server_name;
+    dnstap_bytes ca, cert, key;
+    const void *anchors;
+    size_t anchor_count, ca_memory, input, output;
+    void *user; /* of the hooks */
+    uint64_t (*unix_time)(void *user);
+    bool (*entropy)(void *user, void *out, size_t size);
+} dnstap__tls_settings;
+
+typedef struct dnstap__tls_config {
+    dnstap__tls_settings set;
+    const char *ca_file; /* set.ca_file, or the system's */
+    char name[256];      /* to be verified; empty: an address, or nothing */
+    uint8_t address[16]; /* to be verified, network order */
+    size_t address_size; /* 4, 16; 0: none */
+    size_t memory_size;  /* of each store */
+    uint8_t *memory[2];  /* the second for loading anew; NULL when nothing is a file */
+    int current;
+    dnstap__tls_store store[2];
+    char note[256]; /* to be logged after load and reload; empty: nothing */
+} dnstap__tls_config;
 
 static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s,
                                      dnstap_error *error)
 {
-    const dnstap_options *o = c->options;
+    const dnstap__tls_settings *o = &c->set;
     int result;
 
     if (!o->cert_file && !o->cert.data) return DNSTAP_OK;
@@ -3839,10 +4702,10 @@ static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s
 /* Whether certificates of the peer are verified: a server asks for one only when it has a CA. */
 static bool dnstap__tls_verifies(const dnstap__tls_config *c)
 {
-    const dnstap_options *o = c->options;
+    const dnstap__tls_settings *o = &c->set;
 
     if (o->skipverify) return false;
-    return !c->server || o->ca_file || o->ca.data || o->anchors;
+    return !c->set.server || o->ca_file || o->ca.data || o->anchors;
 }
 
 /* A CertificateRequest names all CAs, with 16 bits for their size. */
@@ -3852,7 +4715,7 @@ static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tl
     size_t i, size = 0;
 
     for (i = 0; i < s->anchor_count; i++) size += s->anchors[i].dn.len + 2;
-    if (!c->server || size <= 60000) return DNSTAP_OK;
+    if (!c->set.server || size <= 60000) return DNSTAP_OK;
     return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                         "%s: too many CAs to ask clients by; leave those that sign clients",
                         c->ca_file ? c->ca_file : "options.ca");
@@ -3861,7 +4724,7 @@ static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tl
 static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
                                     dnstap_error *error)
 {
-    const dnstap_options *o = c->options;
+    const dnstap__tls_settings *o = &c->set;
     int result;
 
     if (!dnstap__tls_verifies(c)) return DNSTAP_OK;
@@ -3879,8 +4742,8 @@ static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
 static void dnstap__tls_look(const dnstap__tls_config *c, dnstap__tls_stamp stamps[3])
 {
     dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CA], dnstap__tls_verifies(c) ? c->ca_file : NULL);
-    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->options->cert_file);
-    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->options->key_file);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->set.cert_file);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->set.key_file);
 }
 
 /* Loads all into one store. A file that changes meanwhile is read again the next time. */
@@ -3904,16 +4767,16 @@ static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error
 }
 
 /* Sizes of the record buffers; out 0: shared. A client may send us records of 16 KB. */
-static void dnstap__tls_sizes(const dnstap_options *o, bool server, size_t *in, size_t *out)
+static void dnstap__tls_sizes(const dnstap__tls_settings *o, size_t *in, size_t *out)
 {
-    *in = o->tls_input;
-    if (!*in) *in = server ? (size_t)BR_SSL_BUFSIZE_INPUT : (size_t)DNSTAP__TLS_INPUT;
-    *out = o->tls_output ? o->tls_output : (size_t)BR_SSL_BUFSIZE_OUTPUT;
+    *in = o->input;
+    if (!*in) *in = o->server ? (size_t)BR_SSL_BUFSIZE_INPUT : (size_t)DNSTAP__TLS_INPUT;
+    *out = o->output ? o->output : (size_t)BR_SSL_BUFSIZE_OUTPUT;
     if (*out == DNSTAP__TLS_SHARED) *out = 0;
 }
 
 /* Carves a config, without loading it; NULL while the arena only adds up. */
-static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap_options *o)
+static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap__tls_settings *o)
 {
     dnstap__tls_config *c = (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config),
                                                                sizeof(void *));
@@ -3930,91 +4793,58 @@ static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnst
     return c;
 }
 
-#if DNSTAP__POSIX
-/* The bytes of a numeric address, without its zone; 0: a name. */
-static size_t dnstap__tls_numeric(const char *host, uint8_t out[16])
-{
-    char text[64];
-    size_t n = strcspn(host, "%");
-
-    if (n >= sizeof text) return 0;
-    memcpy(text, host, n);
-    text[n] = '\0';
-    if (inet_pton(AF_INET, text, out) == 1) return 4;
-    return inet_pton(AF_INET6, text, out) == 1 ? 16 : 0;
-}
-#else
-/* The bytes of a numeric IPv4 address; 0: a name. */
-static size_t dnstap__tls_numeric(const char *host, uint8_t out[16])
-{
-    unsigned part, i;
-
-    for (i = 0; i < 4; i++) {
-        if (*host < '0' || *host > '9') return 0;
-        for (part = 0; *host >= '0' && *host <= '9' && part < 256; host++)
-            part = part * 10 + (unsigned)(*host - '0');
-        if (part > 255 || *host != (i < 3 ? '.' : '\0')) return 0;
-        out[i] = (uint8_t)part;
-        if (i < 3) host++;
-    }
-    return 4;
-}
-#endif
-
 /* Whom to verify: the name without a trailing dot, or the address. */
-static int dnstap__tls_set_name(dnstap__tls_config *c, const char *host, dnstap_error *error)
+static int dnstap__tls_set_name(dnstap__tls_config *c, dnstap_error *error)
 {
-    const char *name = c->options->server_name ? c->options->server_name : host;
+    const char *name = c->set.server_name ? c->set.server_name : c->set.host;
     size_t n = name ? strlen(name) : 0;
 
     if (n && name[n - 1] == '.') n--;
-    if (c->server) return DNSTAP_OK;
-    if (n >= sizeof c->name || (!n && !c->options->skipverify))
+    if (c->set.server) return DNSTAP_OK;
+    if (n >= sizeof c->name || (!n && !c->set.skipverify))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: no name to verify the peer by; set options.server_name",
-                            c->endpoint);
+                            c->set.endpoint);
     if (!n) return DNSTAP_OK;
     memcpy(c->name, name, n);
     c->name[n] = '\0';
-    c->address_size = dnstap__tls_numeric(c->name, c->address);
+    c->address_size = dnstap__parse_ip(c->name, c->address);
     if (c->address_size) c->name[0] = '\0';
     return DNSTAP_OK;
 }
 
 static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *error)
 {
-    const dnstap_options *o = c->options;
+    const dnstap__tls_settings *o = &c->set;
     bool cert = o->cert_file || o->cert.data, key = o->key_file || o->key.data;
     size_t in, out;
     const char *text = NULL;
 
-    dnstap__tls_sizes(o, c->server, &in, &out);
+    dnstap__tls_sizes(o, &in, &out);
     if (in < DNSTAP__TLS_INPUT_MIN) text = "options.tls_input is below 837";
     if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = "options.tls_output is below 597";
     if (cert && !key) text = "a certificate without key; set options.key_file";
     if (key && !cert) text = "a key without certificate; set options.cert_file";
-    if (c->server && !cert) text = "a server needs a certificate; set options.cert_file";
+    if (c->set.server && !cert) text = "a server needs a certificate; set options.cert_file";
     if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
     if (dnstap__tls_verifies(c) && !c->ca_file && !o->ca.data && !o->anchors)
         text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
     if (!text) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->endpoint, text);
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->set.endpoint, text);
 }
 
-/* Checks the options and reads the files. options, host and endpoint must outlive the config. */
-static int dnstap__tls_load(dnstap__tls_config *c, const dnstap_options *o, bool server,
-                            const char *host, const char *endpoint, dnstap_error *error)
+/* Checks the settings and reads the files. */
+static int dnstap__tls_load(dnstap__tls_config *c, const dnstap__tls_settings *set,
+                            dnstap_error *error)
 {
     int result;
 
-    c->options = o;
-    c->server = server;
-    c->endpoint = endpoint;
-    c->ca_file = o->ca_file;
-    if (!server && !o->skipverify && !o->ca_file && !o->ca.data && !o->anchors)
+    c->set = *set;
+    c->ca_file = set->ca_file;
+    if (!set->server && !set->skipverify && !set->ca_file && !set->ca.data && !set->anchors)
         c->ca_file = dnstap__tls_system_bundle();
     result = dnstap__tls_check_options(c, error);
-    if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, host, error);
+    if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, error);
     if (result < 0) return result;
     return dnstap__tls_load_store(c, c->current, error);
 }
@@ -4039,8 +4869,6 @@ static void dnstap__tls_reload(dnstap__tls_config *c)
         dnstap__format(c->note, sizeof c->note, "%s; what was loaded before stays in use",
                        error.text);
 }
-
-/* -- the peer's certificate: two classes for BearSSL's engine -- */
 
 /* First the vtable, as BearSSL's classes have it. */
 typedef struct dnstap__tls_verifier {
@@ -4184,9 +5012,20 @@ static const br_x509_class dnstap__skip_class = {
     sizeof(dnstap__tls_verifier), dnstap__skip_start_chain, dnstap__skip_start_cert,
     dnstap__skip_append,          dnstap__skip_end_cert,    dnstap__skip_end_chain,
     dnstap__skip_get_pkey};
+#endif
 
-/* -- one connection -- */
+/* ---- >>tls -------------------------------------------------------------------------------- */
 
+/* TLS 1.2 by BearSSL, as a transport over any other. In: a config, a started transport, frames;
+ * out: a transport. Nothing waits, nothing allocates: contexts, record buffers and certificates are
+ * carved from the tap's block.
+ *
+ *    frames ──► send: one record is sealed ──► lower.send until its ciphertext is out ──► count
+ *    replies ◄── recv: records are opened ◄── lower.recv
+ *
+ * Always: no byte of the user's goes out before the peer is verified; what the peer sends is never
+ * trusted to be well formed; every failure leaves a text in `error`. */
+#if DNSTAP__HAS_TLS
 typedef enum dnstap__tls_state {
     DNSTAP__TLS_IDLE,      /* before start, after close */
     DNSTAP__TLS_HANDSHAKE, /* records go both ways until both sides are satisfied */
@@ -4220,13 +5059,13 @@ typedef struct dnstap__tls {
 } dnstap__tls;
 
 /* Carves a connection and its buffers; NULL while the arena only adds up. */
-static dnstap__tls *dnstap__tls_carve(dnstap__arena *a, const dnstap_options *o, bool server)
+static dnstap__tls *dnstap__tls_carve(dnstap__arena *a, const dnstap__tls_settings *o)
 {
     dnstap__tls *t = (dnstap__tls *)dnstap__take(a, sizeof(dnstap__tls), 16);
     uint8_t *input, *output;
     size_t in, out;
 
-    dnstap__tls_sizes(o, server, &in, &out);
+    dnstap__tls_sizes(o, &in, &out);
     input = (uint8_t *)dnstap__take(a, in, 16);
     output = (uint8_t *)(out ? dnstap__take(a, out, 16) : NULL);
     if (!a->base || a->overflow) return NULL;
@@ -4291,14 +5130,12 @@ static int dnstap__tls_say_name(dnstap__tls *t)
 static int dnstap__tls_say_unknown_ca(dnstap__tls *t)
 {
     const dnstap__tls_config *c = t->config;
-    const char *ca = c->ca_file            ? c->ca_file
-                     : c->options->anchors ? "options.anchors"
-                                           : "options.ca";
+    const char *ca = c->ca_file ? c->ca_file : c->set.anchors ? "options.anchors" : "options.ca";
 
     return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
                         "%scertificate is of no CA in %s; add its CA there, or have the peer send "
                         "its whole chain",
-                        c->server ? "client's " : "", ca);
+                        c->set.server ? "client's " : "", ca);
 }
 
 static int dnstap__tls_say_code(dnstap__tls *t, int code)
@@ -4332,62 +5169,6 @@ static int dnstap__tls_fail_lower(dnstap__tls *t, int result)
 }
 
 /* -- setting up -- */
-
-#if DNSTAP__POSIX
-static bool dnstap__urandom(void *out, size_t size)
-{
-    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-    bool all = fd >= 0 && read(fd, out, size) == (ssize_t)size;
-
-    if (fd >= 0) close(fd);
-    return all;
-}
-
-static uint64_t dnstap__unix_time(void *user)
-{
-    time_t now = time(NULL);
-
-    (void)user;
-    return now < 0 ? 0 : (uint64_t)now;
-}
-#else
-static bool dnstap__urandom(void *out, size_t size)
-{
-    (void)out;
-    (void)size;
-    return false;
-}
-
-static uint64_t dnstap__unix_time(void *user)
-{
-    (void)user;
-    return 0;
-}
-#endif
-
-#if DNSTAP__HAS_RANDOM && defined(__linux__)
-/* Early after boot there may be none yet: an error of this attempt, not a reason to wait. */
-static bool dnstap__system_entropy(void *user, void *out, size_t size)
-{
-    ssize_t n = getrandom(out, size, GRND_NONBLOCK);
-
-    (void)user;
-    if (n < 0 && errno == ENOSYS) return dnstap__urandom(out, size);
-    return n == (ssize_t)size;
-}
-#elif DNSTAP__HAS_RANDOM
-static bool dnstap__system_entropy(void *user, void *out, size_t size)
-{
-    (void)user;
-    return getentropy(out, size) == 0 || dnstap__urandom(out, size);
-}
-#else
-static bool dnstap__system_entropy(void *user, void *out, size_t size)
-{
-    (void)user;
-    return dnstap__urandom(out, size);
-}
-#endif
 
 /* AES in hardware is several times as fast as ChaCha20, which is several times as fast as AES in
  * software. */
@@ -4457,9 +5238,9 @@ static void dnstap__tls_set_verifier(dnstap__tls *t)
     v->config = t->config;
     v->certificates = 0;
     v->leaf_size = 0;
-    v->vtable = t->config->options->skipverify ? &dnstap__skip_class : &dnstap__verify_class;
+    v->vtable = t->config->set.skipverify ? &dnstap__skip_class : &dnstap__verify_class;
     br_ssl_engine_set_x509(t->engine, &v->vtable);
-    if (t->config->options->skipverify) return;
+    if (t->config->set.skipverify) return;
     br_x509_minimal_init(m, &br_sha256_vtable, s->anchors, s->anchor_count);
     br_x509_minimal_set_hash(m, br_sha256_ID, &br_sha256_vtable);
     br_x509_minimal_set_hash(m, br_sha384_ID, &br_sha384_vtable);
@@ -4514,7 +5295,7 @@ static void dnstap__tls_set_server(dnstap__tls *t)
 static int dnstap__tls_begin(dnstap__tls *t)
 {
     const dnstap__tls_config *c = t->config;
-    const dnstap_options *o = c->options;
+    const dnstap__tls_settings *o = &c->set;
     uint8_t seed[32];
     int ok;
 
@@ -4524,16 +5305,16 @@ static int dnstap__tls_begin(dnstap__tls *t)
     t->partial = false;
     t->now = (o->unix_time ? o->unix_time : dnstap__unix_time)(o->user);
     if (!t->now && dnstap__tls_verifies(c)) return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
-    if (!(o->entropy ? o->entropy : dnstap__system_entropy)(o->user, seed, sizeof seed))
+    if (!(o->entropy ? o->entropy : dnstap__entropy)(o->user, seed, sizeof seed))
         return dnstap__tls_fail(t, BR_ERR_NO_RANDOM);
-    if (c->server)
+    if (c->set.server)
         dnstap__tls_set_server(t);
     else
         dnstap__tls_set_client(t);
     br_ssl_engine_inject_entropy(t->engine, seed, sizeof seed);
     dnstap__tls_wipe(seed, sizeof seed);
-    ok = c->server ? br_ssl_server_reset(&t->ssl.server)
-                   : br_ssl_client_reset(&t->ssl.client, c->name[0] ? c->name : NULL, 0);
+    ok = c->set.server ? br_ssl_server_reset(&t->ssl.server)
+                       : br_ssl_client_reset(&t->ssl.client, c->name[0] ? c->name : NULL, 0);
     if (!ok) return dnstap__tls_fail(t, br_ssl_engine_last_error(t->engine));
     t->state = DNSTAP__TLS_HANDSHAKE;
     return DNSTAP_OK;
@@ -4886,48 +5667,58 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
 
 /* ---- >>tap -------------------------------------------------------------------------------- */
 
-/* Two halves that share only the rings and a few words. Producers, any thread: wanted? plan,
- * reserve, write, publish, and wake the service when it sleeps behind its mark. The service, one
- * thread at a time: a state machine per tap that brings a connection up, pumps the rings into it,
- * and takes it down.
- *
- *   IDLE → RESOLVING → CONNECTING → SECURING → GREETING → STARTED → STOPPING → SHUTTING → FINISHED
- *     ↑                     any of these → BROKEN, which waits                             │
- *     └────────────────────────────────────┴───────────────────────────────────────────────┘
- *
- * Invariants: a connection is inside a frame of at most one ring, `current`, `done` bytes past its
- * tail; everything before a tail is in the kernel whole. A broken connection sets done to 0, and
- * so the next one starts with the first frame that was not sent whole.
- *
- * Sleep. The service arms: it stores each ring's wake_at (what it has looked at, plus a mark for a
- * NAP), exchanges `sleep`, and looks once more. A producer publishes, then loads wake_at; behind
- * it, and with `sleep` not AWAKE, it exchanges `sleep` to AWAKE and makes the one wake-up call. No
- * fence orders its store before its load: the load may be stale while the store is still on its
- * way. A NAP is bounded by the flush time, so nothing is lost. Before a long sleep the look is
- * repeated, still armed, after membarrier(2), which makes every store before it visible and every
- * load after it see the mark; or else after one armed round of the flush time, by when stores are
- * visible. Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings. */
-enum { DNSTAP__ALIGN = 64, DNSTAP__ADDRESSES = 8, DNSTAP__MARK = 32768 };
-enum { DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
+/* What a tap is made of, and its states. Producers, any thread, share with the service only the
+ * rings and a few words; the service, one thread at a time, has the rest. In: options; out: the
+ * structs, the table of states, and the one function that changes them. Always: a link is inside a
+ * frame of at most one ring, `current`, `done` bytes past its tail, and everything before a tail is
+ * in the kernel whole; a link that breaks sets done to 0, so that the next one starts with the first
+ * frame that was not sent whole. */
+enum { DNSTAP__ALIGN = 64, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 
-/* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. FULL:
- * the transport has enough; its producers see AWAKE. */
-enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG, DNSTAP__FULL };
+/* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
+enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
 
-#if DNSTAP__HAS_LOOKUP
-/* A name's look-up, in a thread of its own; whoever is done last frees it. */
-typedef struct dnstap__lookup {
-    size_t left;  /* one of the two has left */
-    int finished; /* write end of a pipe: a byte comes at the end */
-    int result;   /* of getaddrinfo */
-    unsigned count;
-    dnstap__ip addresses[DNSTAP__ADDRESSES];
-    char host[254];
-    uint16_t port;
-} dnstap__lookup;
+/* What a state's function returns when it did not fail: there is nothing to do until something
+ * happens, or there is more to do now. */
+enum { DNSTAP__WAIT = 0, DNSTAP__GO = 1 };
+
+#if !DNSTAP__HAS_TLS
+typedef struct dnstap__tls_config dnstap__tls_config;
+typedef struct dnstap__tls dnstap__tls;
 #endif
+
+/* One connection: to a sink, or into a file. It knows nothing of how it came about. */
+typedef struct dnstap__link {
+    dnstap_tap *tap;
+    dnstap_state state;
+    uint64_t since;       /* it is in this state */
+    uint64_t stuck;       /* STARTED: since when the transport takes nothing; 0: it takes */
+    short events;         /* what the transport waits for */
+    short watched_events; /* what a foreign loop was told, and of which descriptor; -1: none */
+    int watched;
+    size_t current, done;              /* see above */
+    dnstap_transport lower, transport; /* the same, but for TLS */
+    dnstap_frame_writer writer;
+    dnstap__medium medium;
+    dnstap__tls *tls; /* NULL: without TLS */
+} dnstap__link;
+
+/* What opens a link, again and again. */
+typedef struct dnstap__dialler {
+    dnstap__names names;
+    uint64_t retry_at; /* the end of BROKEN */
+    unsigned backoff;  /* ms */
+    unsigned outage;   /* failures since the last connection */
+    uint32_t random;
+} dnstap__dialler;
+
+/* What others ask of the service. */
+typedef struct dnstap__requests {
+    size_t close, hurry, reopen;
+    uint64_t close_at;
+} dnstap__requests;
 
 struct dnstap_tap {
     /* what producers read */
@@ -4937,50 +5728,60 @@ struct dnstap_tap {
     uint32_t producers, ring_count; /* behind the producers' rings comes the shared one */
     dnstap__ring *rings;
     dnstap__fixed fixed;
-    size_t enabled, heard, poller, tokens; /* tokens: wake-up calls made */
-#if DNSTAP__HAS_THREADS
-    pthread_key_t key;
-    pthread_t thread;
-#endif
-    /* requests to the service */
-    size_t closing, hurry, reopening;
-    uint64_t close_at;
+    size_t enabled, heard; /* by dnstap_set_enabled; by a sink */
+    size_t poller;         /* the thread that polls */
+    size_t calls;          /* wake-up calls made */
+    dnstap__key key;
+    dnstap__requests asked;
     /* the service's own */
     dnstap_options options;
     dnstap__target target;
-    dnstap_transport lower, transport; /* the same, but for TLS */
-    dnstap_frame_writer writer;
-    dnstap_state state;
+    dnstap__dialler dial;
+    dnstap__link link;
+    dnstap__tls_config *tls_config; /* NULL: without TLS */
+    dnstap__waker waker;
+    dnstap__thread thread;
     int rest;
-    short events; /* what the transport waits for */
-    bool readable, running;
-    uint64_t now, since, retry_at, flush_at, report_at;
-    unsigned backoff, outage; /* ms; failures since the last connection */
-    uint32_t random;
-    size_t current, done, mark, tokens_seen, reported;
-    int wake_read, wake_write, watched, lookup_fd;
-    short watched_events;
+    uint64_t now, flush_at, report_at;
+    size_t mark, calls_seen, reported;
     size_t owner; /* process; 0: nobody started or serviced it yet */
     size_t lock;  /* of `shown` */
     dnstap_status shown;
     void *memory; /* to free; NULL: the caller's */
-#if DNSTAP__HAS_SOCKETS
-    dnstap__socket socket;
-    bool numeric;
-    unsigned address, address_count;
-    dnstap__ip addresses[DNSTAP__ADDRESSES];
-#endif
-#if DNSTAP__HAS_LOOKUP
-    dnstap__lookup *lookup;
-#endif
-#if DNSTAP__HAS_FILES
-    dnstap__file file;
-#endif
-#if DNSTAP__HAS_TLS
-    dnstap__tls_config *tls_config; /* NULL: without TLS */
-    dnstap__tls *tls;
-#endif
 };
+
+/* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
+ * dnstap__give_up), and which function leads where. Any but IDLE, FINISHED and BROKEN breaks to
+ * BROKEN, or, when a name has a further address and the connection had not begun, to CONNECTING.
+ *
+ *   state       holds                                        lasts     leads to
+ *   IDLE        nothing is open                              no time   in_idle: RESOLVING, CONNECTING
+ *   RESOLVING   the name's look-up, with its descriptor      T         in_resolving: CONNECTING
+ *   CONNECTING  lower, which starts                          T         in_connecting: SECURING
+ *   SECURING    lower is up; TLS over it starts              T         in_securing: GREETING
+ *   GREETING    transport is up; the writer sends READY,     T         in_greeting: STARTED
+ *               gets ACCEPT, sends START
+ *   STARTED     the writer is in DATA; rings may be armed    for ever  in_started: STOPPING
+ *   STOPPING    no frame is half out; STOP, FINISH           T         in_stopping: SHUTTING
+ *   SHUTTING    the transport's orderly end (TLS's)          T         in_shutting: FINISHED
+ *   FINISHED    nothing is open                              no time   in_finished: IDLE, but at close
+ *   BROKEN      nothing is open, but a file that keeps       retry_at  in_broken: IDLE */
+#define DNSTAP__TO(state) (1u << (state))
+static const uint16_t dnstap__ways[DNSTAP_STATE_COUNT] = {
+    /* IDLE */ DNSTAP__TO(DNSTAP_RESOLVING) | DNSTAP__TO(DNSTAP_CONNECTING),
+    /* RESOLVING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_BROKEN),
+    /* CONNECTING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_SECURING) |
+        DNSTAP__TO(DNSTAP_BROKEN),
+    /* SECURING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_GREETING) |
+        DNSTAP__TO(DNSTAP_BROKEN),
+    /* GREETING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_STARTED) |
+        DNSTAP__TO(DNSTAP_BROKEN),
+    /* STARTED */ DNSTAP__TO(DNSTAP_STOPPING) | DNSTAP__TO(DNSTAP_BROKEN),
+    /* STOPPING */ DNSTAP__TO(DNSTAP_SHUTTING) | DNSTAP__TO(DNSTAP_BROKEN),
+    /* SHUTTING */ DNSTAP__TO(DNSTAP_FINISHED) | DNSTAP__TO(DNSTAP_BROKEN),
+    /* FINISHED */ DNSTAP__TO(DNSTAP_IDLE),
+    /* BROKEN */ DNSTAP__TO(DNSTAP_IDLE)};
+#undef DNSTAP__TO
 
 DNSTAP_API const char *dnstap_state_name(dnstap_state state)
 {
@@ -4991,44 +5792,97 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state)
     return "unknown";
 }
 
-/* -- producers -- */
-
-#if DNSTAP__HAS_THREADS
-static size_t dnstap__self(void) { return (size_t)pthread_self(); }
-static void dnstap__yield(void) { sched_yield(); }
-#else
-static size_t dnstap__self(void) { return 1; }
-static void dnstap__yield(void) {}
-#endif
-
-#if DNSTAP__POSIX
-static size_t dnstap__process(void) { return (size_t)getpid(); }
-#else
-static size_t dnstap__process(void) { return 1; }
-#endif
-
-#if DNSTAP__POSIX
-/* A full pipe wakes anyway. */
-static void dnstap__write_token(dnstap_tap *tap)
+/* Guards what the service shows: held for a copy only. */
+static void dnstap__lock(dnstap_tap *tap)
 {
-    uint64_t one = 1;
-
-    dnstap__add_shared(&tap->tokens);
-    if (write(tap->wake_write, &one, sizeof one) < 0) return;
+    while (DNSTAP_EXCHANGE(&tap->lock, 1)) dnstap__yield();
 }
-#else
-static void dnstap__write_token(dnstap_tap *tap) { (void)tap; }
-#endif
+
+static void dnstap__unlock(dnstap_tap *tap) { DNSTAP_STORE_RELEASE(&tap->lock, 0); }
+
+/* What producers may log: all while enabled and heard. Under the lock, for both may change. */
+static void dnstap__decide_wants(dnstap_tap *tap)
+{
+    DNSTAP_STORE(&tap->wants, tap->enabled && tap->heard ? (size_t)0xffffffffu : 0);
+}
+
+DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
+{
+    dnstap__lock(tap);
+    DNSTAP_STORE(&tap->enabled, enabled);
+    dnstap__decide_wants(tap);
+    dnstap__unlock(tap);
+}
+
+static void dnstap__say(dnstap_tap *tap, int level, const char *text)
+{
+    if (tap->options.log) tap->options.log(tap->options.user, level, text);
+}
+
+static const char *dnstap__where(const dnstap_tap *tap)
+{
+    return tap->options.endpoint ? tap->options.endpoint : "transport";
+}
+
+static void dnstap__disarm(dnstap_tap *tap)
+{
+    DNSTAP_STORE(&tap->sleep, DNSTAP__AWAKE);
+    tap->rest = DNSTAP__AWAKE;
+}
+
+/* The one place that changes state. Nothing is armed but in STARTED. */
+static void dnstap__set_state(dnstap__link *l, dnstap_state state)
+{
+    dnstap_tap *tap = l->tap;
+
+    dnstap__lock(tap);
+    tap->shown.state = l->state = state;
+    tap->shown.state_ms = l->since = tap->now;
+    tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
+    dnstap__decide_wants(tap);
+    dnstap__unlock(tap);
+    l->events = 0;
+    l->stuck = 0;
+    dnstap__disarm(tap);
+}
+
+static int dnstap__enter(dnstap__link *l, dnstap_state state)
+{
+    DNSTAP_ASSERT(dnstap__ways[l->state] >> state & 1);
+    DNSTAP_ASSERT(state != DNSTAP_RESOLVING || l->tap->dial.names.host);
+    DNSTAP_ASSERT(state != DNSTAP_STARTED || l->writer.state == DNSTAP_WRITER_DATA);
+    DNSTAP_ASSERT(state == DNSTAP_BROKEN || !l->done);
+    dnstap__set_state(l, state);
+    return DNSTAP__GO;
+}
+
+/* ---- >>wake ------------------------------------------------------------------------------- */
+
+/* Sleep and wake-up, from both sides. In: the rings' marks and `sleep`; out: one call when a message
+ * finds the service asleep, none while it is awake.
+ *
+ * The service arms: it stores each ring's wake_at (what it has looked at, plus a mark for a NAP),
+ * exchanges `sleep`, and looks once more. A producer publishes, then loads wake_at; behind it, and
+ * with `sleep` not AWAKE, it exchanges `sleep` to AWAKE and makes the one wake-up call. No fence
+ * orders its store before its load: the load may be stale while the store is still on its way. A NAP
+ * is bounded by the flush time, so nothing is lost. Before a long sleep the look is repeated, still
+ * armed, after membarrier(2), which makes every store before it visible and every load after it see
+ * the mark; or else after one armed round of the flush time, by when stores are visible. Whatever
+ * disarms starts over. tests/unit/test_wake_model.c checks all interleavings.
+ *
+ * Always: nothing is armed while nothing can be sent; never straight from a NAP into a long sleep. */
 
 /* The wake-up call: the hook, or one write to a descriptor. Not from a forked child that did not
  * call dnstap_after_fork: it shares the descriptor with the process that services. */
 static void dnstap__call_service(dnstap_tap *tap)
 {
     if (DNSTAP_LOAD(&tap->owner) != dnstap__process()) return;
-    if (tap->options.wake)
+    if (tap->options.wake) {
         tap->options.wake(tap->options.user);
-    else if (tap->wake_write >= 0)
-        dnstap__write_token(tap);
+    } else if (tap->waker.in >= 0) {
+        dnstap__add_shared(&tap->calls);
+        dnstap__waker_call(&tap->waker);
+    }
 }
 
 /* A producer went beyond the mark. The thread that polls needs no call: it looks before it does. */
@@ -5039,12 +5893,88 @@ DNSTAP__COLD void dnstap__wake(dnstap_tap *tap)
     if (DNSTAP_EXCHANGE(&tap->sleep, DNSTAP__AWAKE) != DNSTAP__AWAKE) dnstap__call_service(tap);
 }
 
-#if DNSTAP__HAS_THREADS
+/* Makes the service look, whatever it does. */
+static void dnstap__nudge(dnstap_tap *tap)
+{
+    DNSTAP_EXCHANGE(&tap->sleep, DNSTAP__AWAKE);
+    dnstap__call_service(tap);
+}
+
+/* The descriptor is read only when calls were made. */
+static void dnstap__take_calls(dnstap_tap *tap)
+{
+    if (tap->waker.out < 0 || DNSTAP_LOAD(&tap->calls) == tap->calls_seen) return;
+    tap->calls_seen += dnstap__waker_take(&tap->waker);
+}
+
+/* Whether a ring holds more than its mark. */
+static bool dnstap__ready(const dnstap_tap *tap)
+{
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++)
+        if ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes) - tap->rings[i].wake_at) > 0)
+            return true;
+    return false;
+}
+
+/* Goes to sleep; GO: not yet, something came. */
+static int dnstap__arm(dnstap_tap *tap, int rest)
+{
+    size_t mark = rest == DNSTAP__NAP ? tap->mark : 0;
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++)
+        DNSTAP_STORE(&tap->rings[i].wake_at, tap->rings[i].seen_bytes + mark);
+    DNSTAP_EXCHANGE(&tap->sleep, (size_t)rest);
+    tap->rest = rest;
+    tap->flush_at = tap->now + (uint64_t)(tap->options.flush_ms > 0 ? tap->options.flush_ms : 1);
+    if (rest == DNSTAP__ROUND && dnstap__barrier()) tap->rest = DNSTAP__LONG;
+    return dnstap__ready(tap) ? DNSTAP__GO : DNSTAP__WAIT;
+}
+
+/* Somebody waits for the service: close, flush or reopen. */
+static bool dnstap__asked(const dnstap_tap *tap)
+{
+    const dnstap__requests *r = &tap->asked;
+
+    return DNSTAP_LOAD(&r->close) || DNSTAP_LOAD(&r->hurry) || DNSTAP_LOAD(&r->reopen);
+}
+
+/* Whether the rings are to be looked at now. An armed round that ends with nothing new goes on as
+ * the long sleep of a system without a barrier, which is capped, without being disarmed. */
+static bool dnstap__due(dnstap_tap *tap)
+{
+    if (tap->rest == DNSTAP__AWAKE || DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE) return true;
+    if (dnstap__asked(tap) || dnstap__ready(tap)) return true;
+    if (tap->now < tap->flush_at) return false;
+    if (tap->rest == DNSTAP__ROUND) tap->flush_at = tap->now + DNSTAP__LONGEST_MS;
+    return tap->rest == DNSTAP__NAP;
+}
+
+/* When STARTED has something to do next. What was dropped is reported even when nothing moves. */
+static uint64_t dnstap__next_flush(const dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+
+    if (l->stuck) return tap->now + DNSTAP__REPORT_MS;
+    if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
+    return tap->rest == DNSTAP__LONG ? tap->now + DNSTAP__REPORT_MS : tap->flush_at;
+}
+
+/* ---- >>producer --------------------------------------------------------------------------- */
+
+/* What the threads that log do: find the thread's ring, plan, reserve, write, publish, and wake the
+ * service when it sleeps behind its mark. In: messages; out: frames in rings, or a cause, counted.
+ * Always: nobody is waited for but in a short, bounded spin; each byte is written once; a thread's
+ * messages stay in order, and a ring has one writer at a time. */
+/* A thread that ends leaves its ring to the next one. */
 static void dnstap__hand_back(void *ring)
 {
     DNSTAP_STORE_RELEASE(&((dnstap__ring *)ring)->owner, 0);
 }
 
+#if DNSTAP__HAS_THREADS
 /* A ring for a thread that has none: a free one, but only while the shared ring is empty, which
  * keeps this thread's order; else the shared one. */
 DNSTAP__COLD dnstap__ring *dnstap__claim(dnstap_tap *tap)
@@ -5087,14 +6017,14 @@ DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type)
 DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 {
     if (cause == DNSTAP_RING_FULL) {
-        dnstap__add(&r->full, 1);
+        dnstap__add(&r->lost_full, 1);
         dnstap__wake(tap);
     } else if (cause == DNSTAP_TOO_LARGE)
-        dnstap__add(&r->large, 1);
+        dnstap__add(&r->lost_large, 1);
     else if (cause == DNSTAP_BAD_MESSAGE)
-        dnstap__add(&r->bad, 1);
+        dnstap__add(&r->lost_bad, 1);
     else if (tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled)) {
-        dnstap__add(&r->disconnected, 1);
+        dnstap__add(&r->lost_disconnected, 1);
         cause = DNSTAP_DISCONNECTED;
     } else
         dnstap__add(&r->unwanted, 1);
@@ -5124,6 +6054,7 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
     out = dnstap__ring_reserve(r, DNSTAP_FRAME_HEADER + plan.size, &end);
     if (DNSTAP__UNLIKELY(!out)) return dnstap__refuse(tap, r, DNSTAP_RING_FULL);
     size = dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
+    DNSTAP_ASSERT(size <= plan.size);
     dnstap__put32(out, (uint32_t)size);
     dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end - (plan.size - size));
     DNSTAP_COMPILER_FENCE(); /* look after publishing */
@@ -5141,7 +6072,7 @@ DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const d
 
     while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1)) {
         if (++spins < DNSTAP__SPINS) continue;
-        dnstap__add_shared(&r->busy);
+        dnstap__add_shared(&r->lost_busy);
         return DNSTAP_BUSY;
     }
     result = dnstap__record(tap, r, m);
@@ -5170,7 +6101,7 @@ DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
     dnstap__ring *r = &tap->rings[tap->ring_count - 1];
 
     if (r->shared) return dnstap__record_shared(tap, r, m);
-    dnstap__add_shared(&r->busy);
+    dnstap__add_shared(&r->lost_busy);
     return DNSTAP_BUSY;
 }
 
@@ -5180,168 +6111,143 @@ DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_me
     return dnstap__record(tap, &tap->rings[producer], m);
 }
 
-/* -- what the service shows: copied under a lock that is held for a copy only -- */
+/* ---- >>connection ------------------------------------------------------------------------- */
 
-static void dnstap__lock(dnstap_tap *tap)
-{
-    while (DNSTAP_EXCHANGE(&tap->lock, 1)) dnstap__yield();
-}
-
-static void dnstap__unlock(dnstap_tap *tap) { DNSTAP_STORE_RELEASE(&tap->lock, 0); }
-
-/* What producers may log: all while enabled and heard. Under the lock, for both may change. */
-static void dnstap__decide_wants(dnstap_tap *tap)
-{
-    DNSTAP_STORE(&tap->wants, tap->enabled && tap->heard ? (size_t)0xffffffffu : 0);
-}
-
-DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
-{
-    dnstap__lock(tap);
-    DNSTAP_STORE(&tap->enabled, enabled);
-    dnstap__decide_wants(tap);
-    dnstap__unlock(tap);
-}
-
-static void dnstap__say(dnstap_tap *tap, int level, const char *text)
-{
-    if (tap->options.log) tap->options.log(tap->options.user, level, text);
-}
-
-static void dnstap__disarm(dnstap_tap *tap)
-{
-    DNSTAP_STORE(&tap->sleep, DNSTAP__AWAKE);
-    tap->rest = DNSTAP__AWAKE;
-}
-
-/* The one place that changes state. Nothing is armed but in STARTED. */
-static int dnstap__enter(dnstap_tap *tap, dnstap_state state)
-{
-    dnstap__lock(tap);
-    tap->shown.state = tap->state = state;
-    tap->shown.state_ms = tap->since = tap->now;
-    tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
-    dnstap__decide_wants(tap);
-    dnstap__unlock(tap);
-    tap->events = 0;
-    dnstap__disarm(tap);
-    return 1;
-}
-
+/* A link from IDLE to FINISHED or BROKEN, and round again. In: what the transport says, the time,
+ * requests; out: frames from the rings to the transport, states, texts. Each state has a function,
+ * which says whether there is more to do now. Always: whatever fails goes through dnstap__break, is
+ * counted, and leaves no descriptor watched or open; frames leave in their rings' order, whole. */
 static void dnstap__watch(dnstap_tap *tap, int fd, short events)
 {
     if (tap->options.watch && fd >= 0) tap->options.watch(tap->options.user, fd, events);
 }
 
-/* The descriptor that the connection waits with; -1: none. */
-static int dnstap__connection_fd(const dnstap_tap *tap)
+static void dnstap__unwatch(dnstap__link *l)
 {
-    if (tap->lookup_fd >= 0) return tap->lookup_fd;
-    return tap->transport.fd ? tap->transport.fd(tap->transport.self) : -1;
+    dnstap__watch(l->tap, l->watched, 0);
+    l->watched = -1;
+    l->watched_events = 0;
 }
 
-static void dnstap__unwatch(dnstap_tap *tap)
+static int dnstap__transport_fd(const dnstap__link *l)
 {
-    dnstap__watch(tap, tap->watched, 0);
-    tap->watched = -1;
-    tap->watched_events = 0;
+    return l->transport.fd ? l->transport.fd(l->transport.self) : -1;
 }
 
-static bool dnstap__to_file(const dnstap_tap *tap) { return tap->target.scheme == DNSTAP__FILE; }
-
-static void dnstap__disconnect(dnstap_tap *tap)
+/* The descriptor that the link waits with; -1: none. */
+static int dnstap__link_fd(const dnstap__link *l)
 {
-    dnstap__unwatch(tap);
-    tap->transport.close(tap->transport.self);
-    tap->done = 0;
+    int lookup = l->tap->dial.names.fd;
+
+    return lookup >= 0 ? lookup : dnstap__transport_fd(l);
 }
 
-static const char *dnstap__where(const dnstap_tap *tap)
+static short dnstap__link_events(const dnstap__link *l)
 {
-    return tap->options.endpoint ? tap->options.endpoint : "transport";
+    return (short)(l->events | (l->state == DNSTAP_STARTED ? DNSTAP_POLLIN : 0));
+}
+
+static void dnstap__disconnect(dnstap__link *l)
+{
+    dnstap__unwatch(l);
+    l->transport.close(l->transport.self);
+    l->done = 0;
+}
+
+static void dnstap__end_lookup(dnstap__link *l)
+{
+    if (l->tap->dial.names.fd >= 0) dnstap__unwatch(l);
+    dnstap__names_leave(&l->tap->dial.names);
 }
 
 /* How long the next attempt waits: not at all after a connection that stood for a second, else
  * 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't come all at once. A sink
  * that takes a message and dies, again and again, must not keep the tap and the log busy. */
-static uint64_t dnstap__back_off(dnstap_tap *tap)
+static uint64_t dnstap__back_off(dnstap__dialler *d, bool stood)
 {
-    unsigned wait = tap->backoff;
+    unsigned wait = d->backoff;
 
-    if (tap->state == DNSTAP_STARTED && tap->now - tap->since >= DNSTAP__STEADY_MS) {
-        tap->backoff = DNSTAP__BACKOFF_MIN;
+    if (stood) {
+        d->backoff = DNSTAP__BACKOFF_MIN;
         return 0;
     }
-    tap->backoff = (unsigned)dnstap__min(wait * 2u, DNSTAP__BACKOFF_MAX);
-    tap->random = tap->random * 1664525u + 1013904223u;
-    return wait - (tap->random >> 16) % (wait / 4 + 1);
+    d->backoff = (unsigned)dnstap__min(wait * 2u, DNSTAP__BACKOFF_MAX);
+    d->random = d->random * 1664525u + 1013904223u;
+    return wait - (d->random >> 16) % (wait / 4 + 1);
 }
 
 /* A regular file that could not be written to is as it was, and stays open: its path may be out of
  * reach by now (chroot), or another file's (log rotation), which only a reopen may turn to. */
-static void dnstap__leave(dnstap_tap *tap)
+static void dnstap__leave(dnstap__link *l)
 {
-    bool regular = dnstap__to_file(tap) && dnstap__connection_fd(tap) < 0;
+    dnstap_tap *tap = l->tap;
+    bool keeps = dnstap__is(&tap->target, DNSTAP__KEEPS) && dnstap__link_fd(l) < 0;
 
-    if (regular && tap->state == DNSTAP_STARTED && !DNSTAP_EXCHANGE(&tap->reopening, 0)) return;
-    dnstap__disconnect(tap);
+    if (keeps && l->state == DNSTAP_STARTED && !DNSTAP_EXCHANGE(&tap->asked.reopen, 0)) return;
+    dnstap__disconnect(l);
 }
 
-#if DNSTAP__HAS_SOCKETS
 /* Turns to another address of the name, when there is one. */
-static bool dnstap__next_address(dnstap_tap *tap)
+static bool dnstap__next_address(dnstap__link *l)
 {
-    if (tap->address + 1 >= tap->address_count) return false;
-    tap->address++;
-    dnstap__disconnect(tap);
+    if (!dnstap__names_next(&l->tap->dial.names)) return false;
+    dnstap__disconnect(l);
     return true;
 }
-#else
-static bool dnstap__next_address(dnstap_tap *tap) { return tap && false; }
-#endif
 
-/* An attempt or a connection failed. Only the first failure of an outage is logged. What connects
- * but does not shake hands is the fault of one address: the name's next one follows at once. */
-static int dnstap__break(dnstap_tap *tap, int code, int sys_errno, const char *why)
+static void dnstap__show_failure(dnstap_tap *tap, const dnstap_error *error)
 {
-    dnstap_error error;
-    bool handshake;
-
-    dnstap__fail(&error, code, sys_errno, "%s: %s", dnstap__where(tap), why);
-    if (!tap->outage++) dnstap__say(tap, DNSTAP_LOG_WARNING, error.text);
+    if (!tap->dial.outage++) dnstap__say(tap, DNSTAP_LOG_WARNING, error->text);
     dnstap__lock(tap);
-    tap->shown.error = error;
+    tap->shown.error = *error;
     tap->shown.error_ms = tap->now;
     tap->shown.failures++;
     dnstap__unlock(tap);
-    handshake = tap->state == DNSTAP_SECURING || tap->state == DNSTAP_GREETING;
-    if (handshake && dnstap__next_address(tap)) return dnstap__enter(tap, DNSTAP_CONNECTING);
-    tap->retry_at = tap->now + dnstap__back_off(tap);
-    dnstap__leave(tap);
-    return dnstap__enter(tap, DNSTAP_BROKEN);
 }
 
-static const char *dnstap__why_closed(const dnstap_tap *tap)
+/* An attempt or a connection failed. Only the first failure of an outage is logged. What connects
+ * but does not shake hands is the fault of one address: the name's next one follows at once. */
+static int dnstap__break(dnstap__link *l, int code, int sys_errno, const char *why)
 {
-    if (tap->state == DNSTAP_GREETING)
+    dnstap_tap *tap = l->tap;
+    dnstap_error error;
+    bool handshake = l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
+    bool stood = l->state == DNSTAP_STARTED && tap->now - l->since >= DNSTAP__STEADY_MS;
+
+    dnstap__fail(&error, code, sys_errno, "%s: %s", dnstap__where(tap), why);
+    dnstap__show_failure(tap, &error);
+    if (handshake && dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
+    tap->dial.retry_at = tap->now + dnstap__back_off(&tap->dial, stood);
+    dnstap__leave(l);
+    return dnstap__enter(l, DNSTAP_BROKEN);
+}
+
+static const char *dnstap__why_closed(const dnstap__link *l)
+{
+    if (l->state == DNSTAP_GREETING)
         return "closed by the sink before it accepted; does it take " DNSTAP_FRAME_CONTENT_TYPE "?";
-    if (tap->options.unidirectional)
+    if (l->tap->options.unidirectional)
         return "closed by the sink; does it expect a handshake (options.unidirectional is set)?";
     return "closed by the sink";
 }
 
 /* The same, with what the transport has to say. */
-static int dnstap__break_transport(dnstap_tap *tap, int code)
+static int dnstap__break_transport(dnstap__link *l, int code)
 {
     int sys_errno = code == DNSTAP_SYSTEM ? errno : 0;
-    const char *why = code == DNSTAP_END ? dnstap__why_closed(tap) : dnstap_strerror(code);
-    const dnstap_transport *t = tap->state == DNSTAP_CONNECTING ? &tap->lower : &tap->transport;
+    const char *why = code == DNSTAP_END ? dnstap__why_closed(l) : dnstap_strerror(code);
+    const dnstap_transport *t = l->state == DNSTAP_CONNECTING ? &l->lower : &l->transport;
 
     if (code != DNSTAP_END && t->error) why = t->error(t->self);
-    return dnstap__break(tap, code, sys_errno, why);
+    return dnstap__break(l, code, sys_errno, why);
 }
 
-/* -- the states: each function returns 1 when there is more to do now, 0 to wait -- */
+static int dnstap__break_stream(dnstap__link *l, int result)
+{
+    if (result == DNSTAP_BAD_FRAME)
+        return dnstap__break(l, result, 0, "the sink does not speak Frame Streams with dnstap");
+    return dnstap__break_transport(l, result);
+}
 
 static bool dnstap__queued(const dnstap_tap *tap)
 {
@@ -5355,195 +6261,13 @@ static bool dnstap__queued(const dnstap_tap *tap)
 /* Nothing is left that closing must wait for. */
 static bool dnstap__over(const dnstap_tap *tap)
 {
-    if (!DNSTAP_LOAD_ACQUIRE(&tap->closing)) return false;
-    if (tap->now >= tap->close_at) return true;
-    if (tap->state < DNSTAP_STARTED && dnstap__to_file(tap)) return false; /* it lacks its STOP */
-    return (tap->state < DNSTAP_STARTED || tap->state >= DNSTAP_FINISHED) && !dnstap__queued(tap);
+    dnstap_state state = tap->link.state;
+
+    if (!DNSTAP_LOAD_ACQUIRE(&tap->asked.close)) return false;
+    if (tap->now >= tap->asked.close_at) return true;
+    if (state < DNSTAP_STARTED && dnstap__is(&tap->target, DNSTAP__BEGUN)) return false;
+    return (state < DNSTAP_STARTED || state >= DNSTAP_FINISHED) && !dnstap__queued(tap);
 }
-
-#if DNSTAP__HAS_SOCKETS
-/* getaddrinfo's list as ours; 0: none usable. */
-static unsigned dnstap__copy_addresses(dnstap__ip *out, const struct addrinfo *list)
-{
-    unsigned n = 0;
-
-    for (; list && n < DNSTAP__ADDRESSES; list = list->ai_next) {
-        if (list->ai_family != AF_INET && list->ai_family != AF_INET6) continue;
-        memset(&out[n], 0, sizeof out[n]);
-        memcpy(&out[n++], list->ai_addr, list->ai_addrlen);
-    }
-    return n;
-}
-
-static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out, unsigned *count)
-{
-    struct addrinfo hints, *list = NULL;
-    char service[8];
-    int result;
-
-    memset(&hints, 0, sizeof hints);
-    hints.ai_socktype = SOCK_STREAM;
-    dnstap__format(service, sizeof service, "%u", (unsigned)port);
-    result = getaddrinfo(host, service, &hints, &list);
-    *count = result ? 0 : dnstap__copy_addresses(out, list);
-    if (list) freeaddrinfo(list);
-    return result;
-}
-
-static int dnstap__resolve_hook(dnstap_tap *tap)
-{
-    int result = tap->options.resolve(tap->options.user, tap->target.host, tap->target.port,
-                                      &tap->addresses[0].any, sizeof tap->addresses[0]);
-
-    if (result == DNSTAP_AGAIN) return 0;
-    if (result < 0) return dnstap__break(tap, result, 0, "options.resolve found no address");
-    tap->address_count = 1;
-    return dnstap__enter(tap, DNSTAP_CONNECTING);
-}
-#endif
-
-#if DNSTAP__HAS_THREADS
-/* Starts a thread with all signals blocked in it. */
-static int dnstap__spawn(pthread_t *thread, void *(*run)(void *), void *argument)
-{
-    sigset_t all, before;
-    int result;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    result = pthread_create(thread, NULL, run, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return result;
-}
-#endif
-
-#if DNSTAP__HAS_LOOKUP
-static void *dnstap__lookup_thread(void *argument)
-{
-    dnstap__lookup *l = (dnstap__lookup *)argument;
-    int finished = l->finished;
-
-    l->result = dnstap__getaddrinfo(l->host, l->port, l->addresses, &l->count);
-    if (DNSTAP_EXCHANGE(&l->left, 1)) DNSTAP_FREE(l);
-    (void)!write(finished, "", 1); /* the end of the pipe alone a forked child would hide */
-    close(finished);
-    return NULL;
-}
-
-static int dnstap__lookup_start(dnstap_tap *tap)
-{
-    dnstap__lookup *l = (dnstap__lookup *)DNSTAP_MALLOC(sizeof *l);
-    pthread_t thread;
-    int fds[2], result;
-
-    if (!l) return dnstap__break(tap, DNSTAP_NO_MEMORY, 0, "no memory to look its name up");
-    if (pipe(fds) < 0) {
-        DNSTAP_FREE(l);
-        return dnstap__break(tap, DNSTAP_SYSTEM, errno, strerror(errno));
-    }
-    memset(l, 0, sizeof *l);
-    memcpy(l->host, tap->target.host, sizeof l->host);
-    l->port = tap->target.port;
-    l->finished = fds[1];
-    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    dnstap__set_nonblocking(fds[0]);
-    result = dnstap__spawn(&thread, dnstap__lookup_thread, l);
-    if (result) {
-        close(fds[0]);
-        close(fds[1]);
-        DNSTAP_FREE(l);
-        return dnstap__break(tap, DNSTAP_SYSTEM, result, strerror(result));
-    }
-    pthread_detach(thread);
-    tap->lookup = l;
-    tap->lookup_fd = fds[0];
-    tap->events = POLLIN;
-    return 0;
-}
-
-/* Lets go of a look-up; its answer, when it is there, in *answer. */
-static bool dnstap__lookup_leave(dnstap_tap *tap, dnstap__lookup *answer)
-{
-    dnstap__lookup *l = tap->lookup;
-    bool there;
-
-    if (!l) return false;
-    dnstap__unwatch(tap);
-    close(tap->lookup_fd);
-    tap->lookup_fd = -1;
-    tap->lookup = NULL;
-    there = DNSTAP_EXCHANGE(&l->left, 1) != 0;
-    if (!there) return false;
-    if (answer) *answer = *l;
-    DNSTAP_FREE(l);
-    return true;
-}
-
-/* In a forked child the look-up's thread is missing: does its part. */
-static void dnstap__lookup_orphan(dnstap_tap *tap)
-{
-    if (tap->lookup && !DNSTAP_EXCHANGE(&tap->lookup->left, 1)) close(tap->lookup->finished);
-}
-
-static int dnstap__in_resolving(dnstap_tap *tap)
-{
-    dnstap__lookup l;
-    char byte;
-
-    if (tap->options.resolve) return dnstap__resolve_hook(tap);
-    if (!tap->lookup) return dnstap__lookup_start(tap);
-    tap->events = POLLIN;
-    if (read(tap->lookup_fd, &byte, 1) < 0) return 0;
-    if (!dnstap__lookup_leave(tap, &l)) return 0;
-    if (l.result) return dnstap__break(tap, DNSTAP_SYSTEM, 0, gai_strerror(l.result));
-    if (!l.count) return dnstap__break(tap, DNSTAP_SYSTEM, 0, "the name has no address");
-    memcpy(tap->addresses, l.addresses, sizeof tap->addresses);
-    tap->address_count = l.count;
-    return dnstap__enter(tap, DNSTAP_CONNECTING);
-}
-#elif DNSTAP__HAS_SOCKETS
-static int dnstap__in_resolving(dnstap_tap *tap)
-{
-    if (tap->options.resolve) return dnstap__resolve_hook(tap);
-    return dnstap__enter(tap, DNSTAP_CONNECTING); /* resolved when the tap was opened */
-}
-static bool dnstap__lookup_leave(dnstap_tap *tap, void *answer) { return tap && answer && false; }
-static void dnstap__lookup_orphan(dnstap_tap *tap) { (void)tap; }
-#else
-static int dnstap__in_resolving(dnstap_tap *tap) { return dnstap__enter(tap, DNSTAP_CONNECTING); }
-static bool dnstap__lookup_leave(dnstap_tap *tap, void *answer) { return tap && answer && false; }
-static void dnstap__lookup_orphan(dnstap_tap *tap) { (void)tap; }
-#endif
-
-#if DNSTAP__HAS_SOCKETS
-static bool dnstap__has_name(const dnstap_tap *tap)
-{
-    return tap->target.scheme == DNSTAP__TCP && !tap->numeric;
-}
-
-static void dnstap__pick_address(dnstap_tap *tap)
-{
-    if (tap->address_count) tap->socket.address.ip = tap->addresses[tap->address];
-}
-
-static void dnstap__first_address(dnstap_tap *tap) { tap->address = 0; }
-static void dnstap__no_socket(dnstap_tap *tap) { tap->socket.fd = -1; }
-/* SO_SNDBUF as the system has it; 0: no socket. */
-static int dnstap__send_buffer(const dnstap_tap *tap)
-{
-    int bytes = 0;
-    socklen_t size = sizeof bytes;
-
-    if (tap->socket.fd >= 0) getsockopt(tap->socket.fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
-    return bytes;
-}
-#else
-static bool dnstap__has_name(const dnstap_tap *tap) { return tap && false; }
-static void dnstap__pick_address(dnstap_tap *tap) { (void)tap; }
-static void dnstap__first_address(dnstap_tap *tap) { (void)tap; }
-static void dnstap__no_socket(dnstap_tap *tap) { (void)tap; }
-static int dnstap__send_buffer(const dnstap_tap *tap) { return tap ? 0 : -1; }
-#endif
 
 #if DNSTAP__HAS_TLS
 /* Before a connection: certificates that changed are read again, and notes said. */
@@ -5557,115 +6281,95 @@ static void dnstap__renew_tls(dnstap_tap *tap)
     if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
     c->note[0] = '\0';
 }
-
-static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap_options *o)
-{
-    dnstap__tls_config *config = dnstap__tls_carve_config(a, o);
-    dnstap__tls *tls = dnstap__tls_carve(a, o, false);
-
-    if (!tap || a->overflow) return;
-    tap->tls_config = config;
-    tap->tls = tls;
-}
-
-static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
-{
-    int result = dnstap__tls_load(tap->tls_config, &tap->options, false, tap->target.host,
-                                  tap->options.endpoint, error);
-
-    if (result < 0) return result;
-    dnstap__tls_init(tap->tls, tap->tls_config, &tap->lower);
-    tap->transport = dnstap__tls_transport(tap->tls);
-    return DNSTAP_OK;
-}
 #else
 static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
-static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap_options *o)
-{
-    (void)tap, (void)a, (void)o;
-}
-static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
-{
-    (void)tap, (void)error;
-    return DNSTAP_UNSUPPORTED;
-}
 #endif
 
-static int dnstap__in_idle(dnstap_tap *tap)
+static int dnstap__in_idle(dnstap__link *l)
 {
-    dnstap__first_address(tap);
-    dnstap__renew_tls(tap);
-    return dnstap__enter(tap, dnstap__has_name(tap) ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
+    dnstap__names *names = &l->tap->dial.names;
+
+    dnstap__names_first(names);
+    dnstap__renew_tls(l->tap);
+    return dnstap__enter(l, names->host ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
 }
 
-static int dnstap__in_connecting(dnstap_tap *tap)
+static int dnstap__in_resolving(dnstap__link *l)
 {
-    int result;
+    dnstap__names *names = &l->tap->dial.names;
+    int result = dnstap__names_step(names, &l->tap->options);
 
-    dnstap__pick_address(tap);
-    result = tap->lower.start ? tap->lower.start(tap->lower.self, &tap->events) : DNSTAP_OK;
-    if (result == DNSTAP_AGAIN) return 0;
-    if (result == DNSTAP_OK) return dnstap__enter(tap, DNSTAP_SECURING);
-    if (dnstap__next_address(tap)) return dnstap__enter(tap, DNSTAP_CONNECTING);
-    return dnstap__break_transport(tap, result);
+    l->events = names->fd >= 0 ? DNSTAP_POLLIN : 0;
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    dnstap__end_lookup(l);
+    if (result < 0) return dnstap__break(l, result, names->sys_errno, names->why);
+    return dnstap__enter(l, DNSTAP_CONNECTING);
 }
 
-static int dnstap__in_securing(dnstap_tap *tap)
+static int dnstap__in_connecting(dnstap__link *l)
 {
     int result = DNSTAP_OK;
 
-    if (tap->transport.self != tap->lower.self)
-        result = tap->transport.start(tap->transport.self, &tap->events);
-    if (result == DNSTAP_AGAIN) return 0;
-    if (result < 0) return dnstap__break_transport(tap, result);
-    dnstap_frame_writer_init(&tap->writer, !tap->options.unidirectional && !dnstap__to_file(tap));
-    if (dnstap__to_file(tap)) tap->writer.state = DNSTAP_WRITER_DATA; /* START is in it */
-    return dnstap__enter(tap, DNSTAP_GREETING);
+    dnstap__names_aim(&l->tap->dial.names, &l->medium);
+    if (l->lower.start) result = l->lower.start(l->lower.self, &l->events);
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (result == DNSTAP_OK) return dnstap__enter(l, DNSTAP_SECURING);
+    if (dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
+    return dnstap__break_transport(l, result);
+}
+
+static int dnstap__in_securing(dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+    int result = l->tls ? l->transport.start(l->transport.self, &l->events) : DNSTAP_OK;
+
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (result < 0) return dnstap__break_transport(l, result);
+    if (dnstap__is(&tap->target, DNSTAP__BEGUN))
+        dnstap__writer_resume(&l->writer);
+    else
+        dnstap_frame_writer_init(&l->writer, dnstap__is(&tap->target, DNSTAP__GREETS) &&
+                                                 !tap->options.unidirectional);
+    return dnstap__enter(l, DNSTAP_GREETING);
 }
 
 /* Hands bytes to the transport. One that takes nothing has enough. */
-static long dnstap__send(dnstap_tap *tap, const void *data, size_t size)
+static long dnstap__send(dnstap__link *l, const void *data, size_t size)
 {
-    long n = tap->transport.send(tap->transport.self, data, size, &tap->events);
+    long n = l->transport.send(l->transport.self, data, size, &l->events);
 
+    DNSTAP_ASSERT(n <= (long)size);
     return n ? n : (long)DNSTAP_AGAIN;
 }
 
-/* Sends the control frame that is due. 1: it is out, or none was due. */
-static int dnstap__send_control(dnstap_tap *tap)
+/* Sends the control frame that is due. GO: it is out, or none was due. */
+static int dnstap__send_control(dnstap__link *l)
 {
     dnstap_bytes due;
     long n;
 
-    while ((due = dnstap_frame_writer_next(&tap->writer)).size) {
-        n = dnstap__send(tap, due.data, due.size);
-        if (n == DNSTAP_AGAIN) return 0;
+    while ((due = dnstap_frame_writer_next(&l->writer)).size) {
+        n = dnstap__send(l, due.data, due.size);
+        if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
         if (n < 0) return (int)n;
-        dnstap_frame_writer_sent(&tap->writer, (size_t)n);
+        dnstap_frame_writer_sent(&l->writer, (size_t)n);
     }
-    return 1;
+    return DNSTAP__GO;
 }
 
-/* Takes what the sink sent: control frames only. 1: something came. */
-static int dnstap__receive(dnstap_tap *tap)
+/* Takes what the sink sent: control frames only. GO: something came. */
+static int dnstap__receive(dnstap__link *l)
 {
     uint8_t bytes[256];
     short wants = 0;
-    long n = tap->transport.recv(tap->transport.self, bytes, sizeof bytes, &wants);
+    long n = l->transport.recv(l->transport.self, bytes, sizeof bytes, &wants);
     int result;
 
-    tap->events = (short)(tap->events | wants);
-    if (n == DNSTAP_AGAIN) return 0;
+    l->events = (short)(l->events | wants);
+    if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (n < 0) return (int)n;
-    result = dnstap_frame_writer_receive(&tap->writer, bytes, (size_t)n);
-    return result < 0 ? result : 1;
-}
-
-static int dnstap__break_stream(dnstap_tap *tap, int result)
-{
-    if (result == DNSTAP_BAD_FRAME)
-        return dnstap__break(tap, result, 0, "the sink does not speak Frame Streams with dnstap");
-    return dnstap__break_transport(tap, result);
+    result = dnstap_frame_writer_receive(&l->writer, bytes, (size_t)n);
+    return result < 0 ? result : DNSTAP__GO;
 }
 
 /* The end of an outage. A file's is when something could be written. */
@@ -5673,87 +6377,33 @@ static void dnstap__recover(dnstap_tap *tap)
 {
     char text[256];
 
-    if (!tap->outage) return;
+    if (!tap->dial.outage) return;
     dnstap__format(text, sizeof text, "%s: connected after %u failed attempts", dnstap__where(tap),
-                   tap->outage);
+                   tap->dial.outage);
     dnstap__say(tap, DNSTAP_LOG_INFO, text);
-    tap->outage = 0;
+    tap->dial.outage = 0;
 }
 
-static int dnstap__begin(dnstap_tap *tap)
+static int dnstap__begin(dnstap__link *l)
 {
-    if (!dnstap__to_file(tap)) dnstap__recover(tap);
+    dnstap_tap *tap = l->tap;
+
+    if (!dnstap__is(&tap->target, DNSTAP__KEEPS)) dnstap__recover(tap);
     dnstap__lock(tap);
-    tap->shown.send_buffer = dnstap__send_buffer(tap);
+    tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
     tap->shown.connects++;
     dnstap__unlock(tap);
-    return dnstap__enter(tap, DNSTAP_STARTED);
+    return dnstap__enter(l, DNSTAP_STARTED);
 }
 
-static int dnstap__in_greeting(dnstap_tap *tap)
+static int dnstap__in_greeting(dnstap__link *l)
 {
-    int result = dnstap__send_control(tap);
+    int result = dnstap__send_control(l);
 
-    if (result > 0 && tap->writer.state == DNSTAP_WRITER_ACCEPT) result = dnstap__receive(tap);
-    if (result < 0) return dnstap__break_stream(tap, result);
-    if (tap->writer.state == DNSTAP_WRITER_DATA) return dnstap__begin(tap);
+    if (result > 0 && l->writer.state == DNSTAP_WRITER_ACCEPT) result = dnstap__receive(l);
+    if (result < 0) return dnstap__break_stream(l, result);
+    if (l->writer.state == DNSTAP_WRITER_DATA) return dnstap__begin(l);
     return result;
-}
-
-/* Whether a ring holds more than its mark. */
-static bool dnstap__ready(const dnstap_tap *tap)
-{
-    uint32_t i;
-
-    for (i = 0; i < tap->ring_count; i++)
-        if ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes) - tap->rings[i].wake_at) > 0)
-            return true;
-    return false;
-}
-
-/* Orders every thread's stores before our later loads; false: the system has no such call. */
-#if DNSTAP__HAS_MEMBARRIER
-static bool dnstap__membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
-static bool dnstap__barrier(void) { return dnstap__membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
-static void dnstap__barrier_open(void)
-{
-    (void)dnstap__membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-}
-#else
-static bool dnstap__barrier(void) { return !DNSTAP__HAS_THREADS; }
-static void dnstap__barrier_open(void) {}
-#endif
-
-/* Goes to sleep; 1: not yet, something came. See the head of this section. */
-static int dnstap__arm(dnstap_tap *tap, int rest)
-{
-    size_t mark = rest == DNSTAP__NAP ? tap->mark : 0;
-    uint32_t i;
-
-    for (i = 0; i < tap->ring_count; i++)
-        DNSTAP_STORE(&tap->rings[i].wake_at, tap->rings[i].seen_bytes + mark);
-    DNSTAP_EXCHANGE(&tap->sleep, (size_t)rest);
-    tap->rest = rest;
-    tap->flush_at = tap->now + (uint64_t)(tap->options.flush_ms > 0 ? tap->options.flush_ms : 1);
-    if (rest == DNSTAP__ROUND && dnstap__barrier()) tap->rest = DNSTAP__LONG;
-    return dnstap__ready(tap);
-}
-
-/* Somebody waits for the service: close, flush or reopen. */
-static bool dnstap__asked(const dnstap_tap *tap)
-{
-    return DNSTAP_LOAD(&tap->closing) || DNSTAP_LOAD(&tap->hurry) || DNSTAP_LOAD(&tap->reopening);
-}
-
-/* Whether the rings are to be looked at now. An armed round that ends with nothing new goes on as
- * the long sleep of a system without a barrier, which is capped, without being disarmed. */
-static bool dnstap__due(dnstap_tap *tap)
-{
-    if (tap->rest == DNSTAP__AWAKE || DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE) return true;
-    if (dnstap__asked(tap) || dnstap__ready(tap)) return true;
-    if (tap->now < tap->flush_at) return false;
-    if (tap->rest == DNSTAP__ROUND) tap->flush_at = tap->now + DNSTAP__LONGEST_MS;
-    return tap->rest == DNSTAP__NAP;
 }
 
 static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
@@ -5765,9 +6415,9 @@ static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
     dnstap__unlock(tap);
 }
 
-/* Sends from the current ring what lies in one piece. 0: it holds nothing. `bytes` is read before
- * `published`, so what counts as seen was surely looked at. */
-static long dnstap__send_span(dnstap_tap *tap, dnstap__ring *r)
+/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before `published`,
+ * so what counts as seen was surely looked at. */
+static long dnstap__send_span(dnstap__link *l, dnstap__ring *r)
 {
     const uint8_t *data = NULL;
     size_t at = r->tail, span, published, whole, frames;
@@ -5777,149 +6427,167 @@ static long dnstap__send_span(dnstap_tap *tap, dnstap__ring *r)
     published = DNSTAP_LOAD_ACQUIRE(&r->published);
     span = dnstap__ring_span(r, &at, published, &data);
     if (!span) return 0;
-    n = dnstap__send(tap, data + tap->done, span - tap->done);
+    DNSTAP_ASSERT(l->done < span);
+    n = dnstap__send(l, data + l->done, span - l->done);
     if (n < 0) return n;
-    whole = dnstap__whole_frames(data, tap->done + (size_t)n, &frames);
-    tap->done += (size_t)n - whole;
-    dnstap__count_sent(tap, frames, whole); /* before: who waits for the tail reads the count */
+    whole = dnstap__whole_frames(data, l->done + (size_t)n, &frames);
+    l->done += (size_t)n - whole;
+    dnstap__count_sent(l->tap, frames, whole); /* before: who waits for the tail reads the count */
     dnstap__ring_release(r, at + whole, frames);
     return n;
 }
 
 /* Sends until all rings are empty (0) or the transport has enough (negative); a ring that is inside
- * a frame goes first, then they take turns. 1: still more. */
-static long dnstap__pump(dnstap_tap *tap)
+ * a frame goes first, then they take turns. GO: still more. */
+static long dnstap__pump(dnstap__link *l)
 {
+    const dnstap_tap *tap = l->tap;
     unsigned sends = 0;
     uint32_t empty = 0;
     long n;
 
     while (empty < tap->ring_count) {
-        n = dnstap__send_span(tap, &tap->rings[tap->current]);
+        n = dnstap__send_span(l, &tap->rings[l->current]);
         if (n < 0) return n;
-        if (n > 0 && ++sends >= DNSTAP__TURNS) return 1;
+        if (n > 0 && ++sends >= DNSTAP__TURNS) return DNSTAP__GO;
         empty = n ? 0 : empty + 1;
-        if (!tap->done) tap->current = (tap->current + 1) % tap->ring_count;
+        if (!l->done) l->current = (l->current + 1) % tap->ring_count;
     }
     return 0;
 }
 
 /* A file can end at any frame's edge: producers that never pause must not put it off. */
-static bool dnstap__may_reopen(const dnstap_tap *tap)
+static bool dnstap__may_reopen(const dnstap__link *l)
 {
-    return DNSTAP_LOAD(&tap->reopening) && !DNSTAP_LOAD(&tap->closing) && !tap->done;
+    const dnstap__requests *asked = &l->tap->asked;
+
+    return DNSTAP_LOAD(&asked->reopen) && !DNSTAP_LOAD(&asked->close) && !l->done;
 }
 
-static int dnstap__in_started(dnstap_tap *tap)
+/* All is sent: stops if that was asked for, else goes to sleep. */
+static int dnstap__rest(dnstap__link *l, bool sent)
 {
-    uint64_t sent = tap->shown.sent;
-    long result = 0;
+    dnstap_tap *tap = l->tap;
 
-    if (tap->readable) result = dnstap__receive(tap);
-    if (result < 0) return dnstap__break_stream(tap, (int)result);
-    if (!dnstap__due(tap)) return 0;
-    dnstap__disarm(tap);
-    result = dnstap__pump(tap);
-    if (result == DNSTAP_AGAIN) {
-        tap->rest = DNSTAP__FULL;
-        return 0;
+    DNSTAP_STORE(&tap->asked.hurry, 0);
+    if (DNSTAP_LOAD(&tap->asked.close) || DNSTAP_EXCHANGE(&tap->asked.reopen, 0)) {
+        dnstap_frame_writer_stop(&l->writer);
+        return dnstap__enter(l, DNSTAP_STOPPING);
     }
-    if (result < 0) return dnstap__break_transport(tap, (int)result);
-    if (result > 0 && !dnstap__may_reopen(tap)) return 0; /* the caller's other work has its turn */
-    DNSTAP_STORE(&tap->hurry, 0);
-    if (DNSTAP_LOAD(&tap->closing) || DNSTAP_EXCHANGE(&tap->reopening, 0)) {
-        dnstap_frame_writer_stop(&tap->writer);
-        return dnstap__enter(tap, DNSTAP_STOPPING);
-    }
-    sent = tap->shown.sent - sent;
     return dnstap__arm(tap, sent && tap->options.flush_ms > 0 ? DNSTAP__NAP : DNSTAP__ROUND);
 }
 
-/* A sink that closes instead of saying FINISH is as good. */
-static int dnstap__in_stopping(dnstap_tap *tap)
+/* readable: something may have come from the sink. */
+static int dnstap__in_started(dnstap__link *l, bool readable)
 {
-    int result = dnstap__send_control(tap);
+    dnstap_tap *tap = l->tap;
+    uint64_t sent = tap->shown.sent;
+    long result = readable ? dnstap__receive(l) : DNSTAP__WAIT;
 
-    if (result > 0 && tap->writer.state == DNSTAP_WRITER_FINISH) result = dnstap__receive(tap);
-    if (result < 0 && result != DNSTAP_END) return dnstap__break_stream(tap, result);
-    if (result == DNSTAP_END || tap->writer.state == DNSTAP_WRITER_END)
-        return dnstap__enter(tap, DNSTAP_SHUTTING);
+    if (result < 0) return dnstap__break_stream(l, (int)result);
+    if (!dnstap__due(tap)) return DNSTAP__WAIT;
+    dnstap__disarm(tap);
+    result = dnstap__pump(l);
+    if (result == DNSTAP_AGAIN) {
+        l->stuck = tap->now ? tap->now : 1;
+        return DNSTAP__WAIT;
+    }
+    if (result < 0) return dnstap__break_transport(l, (int)result);
+    l->stuck = 0;
+    if (result == DNSTAP__GO && !dnstap__may_reopen(l)) return DNSTAP__WAIT; /* others' turn */
+    return dnstap__rest(l, tap->shown.sent != sent);
+}
+
+/* A sink that closes instead of saying FINISH is as good. */
+static int dnstap__in_stopping(dnstap__link *l)
+{
+    int result = dnstap__send_control(l);
+
+    if (result > 0 && l->writer.state == DNSTAP_WRITER_FINISH) result = dnstap__receive(l);
+    if (result < 0 && result != DNSTAP_END) return dnstap__break_stream(l, result);
+    if (result == DNSTAP_END || l->writer.state == DNSTAP_WRITER_END)
+        return dnstap__enter(l, DNSTAP_SHUTTING);
     return result;
 }
 
-static int dnstap__in_shutting(dnstap_tap *tap)
+static int dnstap__in_shutting(dnstap__link *l)
 {
-    int result = tap->transport.shut ? tap->transport.shut(tap->transport.self, &tap->events) : 0;
+    int result = l->transport.shut ? l->transport.shut(l->transport.self, &l->events) : DNSTAP_OK;
 
-    if (result == DNSTAP_AGAIN) return 0;
-    dnstap__disconnect(tap);
-    return dnstap__enter(tap, DNSTAP_FINISHED);
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    dnstap__disconnect(l);
+    return dnstap__enter(l, DNSTAP_FINISHED);
 }
 
-static int dnstap__in_finished(dnstap_tap *tap)
+static int dnstap__in_finished(dnstap__link *l)
 {
-    return dnstap__over(tap) ? 0 : dnstap__enter(tap, DNSTAP_IDLE);
+    return dnstap__over(l->tap) ? DNSTAP__WAIT : dnstap__enter(l, DNSTAP_IDLE);
 }
 
 /* A tap that is being closed does not wait long. */
-static int dnstap__in_broken(dnstap_tap *tap)
+static int dnstap__in_broken(dnstap__link *l)
 {
-    if (DNSTAP_LOAD(&tap->closing) && tap->retry_at > tap->since + DNSTAP__BACKOFF_MIN)
-        tap->retry_at = tap->since + DNSTAP__BACKOFF_MIN;
-    return tap->now < tap->retry_at ? 0 : dnstap__enter(tap, DNSTAP_IDLE);
+    dnstap__dialler *dial = &l->tap->dial;
+
+    if (DNSTAP_LOAD(&l->tap->asked.close) && dial->retry_at > l->since + DNSTAP__BACKOFF_MIN)
+        dial->retry_at = l->since + DNSTAP__BACKOFF_MIN;
+    return l->tap->now < dial->retry_at ? DNSTAP__WAIT : dnstap__enter(l, DNSTAP_IDLE);
 }
 
 /* When the state gives up; UINT64_MAX: it does not. */
-static uint64_t dnstap__deadline(const dnstap_tap *tap)
+static uint64_t dnstap__deadline(const dnstap__link *l)
 {
-    if (tap->state == DNSTAP_IDLE || tap->state == DNSTAP_STARTED || tap->state >= DNSTAP_FINISHED)
+    if (l->state == DNSTAP_IDLE || l->state == DNSTAP_STARTED || l->state >= DNSTAP_FINISHED)
         return UINT64_MAX;
-    return tap->since + (uint64_t)tap->options.timeout_ms;
+    return l->since + (uint64_t)l->tap->options.timeout_ms;
 }
 
-static int dnstap__give_up(dnstap_tap *tap)
+static int dnstap__give_up(dnstap__link *l)
 {
     char text[100];
 
-    dnstap__format(text, sizeof text, "no progress in %d ms while %s", tap->options.timeout_ms,
-                   dnstap_state_name(tap->state));
-    dnstap__lookup_leave(tap, NULL);
-    if (tap->state == DNSTAP_CONNECTING && dnstap__next_address(tap))
-        return dnstap__enter(tap, DNSTAP_CONNECTING);
-    if (tap->state == DNSTAP_SECURING) return dnstap__break_transport(tap, DNSTAP_TIMEOUT);
-    return dnstap__break(tap, DNSTAP_TIMEOUT, 0, text);
+    dnstap__format(text, sizeof text, "no progress in %d ms while %s", l->tap->options.timeout_ms,
+                   dnstap_state_name(l->state));
+    dnstap__end_lookup(l);
+    if (l->state == DNSTAP_CONNECTING && dnstap__next_address(l))
+        return dnstap__enter(l, DNSTAP_CONNECTING);
+    if (l->state == DNSTAP_SECURING) return dnstap__break_transport(l, DNSTAP_TIMEOUT);
+    return dnstap__break(l, DNSTAP_TIMEOUT, 0, text);
 }
 
-static int dnstap__step(dnstap_tap *tap)
+static int dnstap__step(dnstap__link *l, bool readable)
 {
-    if (tap->now >= dnstap__deadline(tap)) return dnstap__give_up(tap);
-    tap->events = 0;
-    switch (tap->state) {
+    if (l->tap->now >= dnstap__deadline(l)) return dnstap__give_up(l);
+    l->events = 0;
+    switch (l->state) {
     case DNSTAP_IDLE:
-        return dnstap__in_idle(tap);
+        return dnstap__in_idle(l);
     case DNSTAP_RESOLVING:
-        return dnstap__in_resolving(tap);
+        return dnstap__in_resolving(l);
     case DNSTAP_CONNECTING:
-        return dnstap__in_connecting(tap);
+        return dnstap__in_connecting(l);
     case DNSTAP_SECURING:
-        return dnstap__in_securing(tap);
+        return dnstap__in_securing(l);
     case DNSTAP_GREETING:
-        return dnstap__in_greeting(tap);
+        return dnstap__in_greeting(l);
     case DNSTAP_STARTED:
-        return dnstap__in_started(tap);
+        return dnstap__in_started(l, readable);
     case DNSTAP_STOPPING:
-        return dnstap__in_stopping(tap);
+        return dnstap__in_stopping(l);
     case DNSTAP_SHUTTING:
-        return dnstap__in_shutting(tap);
+        return dnstap__in_shutting(l);
     case DNSTAP_FINISHED:
-        return dnstap__in_finished(tap);
+        return dnstap__in_finished(l);
     default:
-        return dnstap__in_broken(tap);
+        return dnstap__in_broken(l);
     }
 }
 
-/* -- the service -- */
+/* ---- >>service ---------------------------------------------------------------------------- */
 
+/* Turns: what is due now, and when the next one is. In: calls from the tap's own thread or from a
+ * foreign loop; out: steps of the link, descriptors and a timeout for that loop, the books, reports.
+ * Always: one thread at a time, in the process that owns the tap; a turn is bounded. */
 static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
 {
     const dnstap__ring *r;
@@ -5936,11 +6604,11 @@ static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
         s->queued += recorded - out;
         s->recorded += recorded;
         s->unwanted += DNSTAP_LOAD(&r->unwanted);
-        s->dropped_full += DNSTAP_LOAD(&r->full);
-        s->dropped_large += DNSTAP_LOAD(&r->large);
-        s->dropped_bad += DNSTAP_LOAD(&r->bad);
-        s->dropped_busy += DNSTAP_LOAD(&r->busy);
-        s->dropped_disconnected += DNSTAP_LOAD(&r->disconnected);
+        s->dropped_full += DNSTAP_LOAD(&r->lost_full);
+        s->dropped_large += DNSTAP_LOAD(&r->lost_large);
+        s->dropped_bad += DNSTAP_LOAD(&r->lost_bad);
+        s->dropped_busy += DNSTAP_LOAD(&r->lost_busy);
+        s->dropped_disconnected += DNSTAP_LOAD(&r->lost_disconnected);
     }
     s->dropped = s->dropped_full + s->dropped_large + s->dropped_bad + s->dropped_busy +
                  s->dropped_disconnected;
@@ -5969,107 +6637,46 @@ static void dnstap__report(dnstap_tap *tap)
     tap->report_at = tap->now + DNSTAP__REPORT_MS;
 }
 
-/* When STARTED has something to do next. What was dropped is reported even when nothing moves. */
-static uint64_t dnstap__next_flush(const dnstap_tap *tap)
-{
-    if (tap->rest == DNSTAP__FULL) return tap->now + DNSTAP__REPORT_MS;
-    if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
-    return tap->rest == DNSTAP__LONG ? tap->now + DNSTAP__REPORT_MS : tap->flush_at;
-}
-
 /* Nothing tells when the transport is ready: it has no descriptor, or did not say what it waits
  * for. Then it is asked every few milliseconds. */
-static bool dnstap__blind(const dnstap_tap *tap)
+static bool dnstap__blind(const dnstap__link *l)
 {
-    if (dnstap__to_file(tap) || tap->state == DNSTAP_BROKEN) return false;
-    if (dnstap__connection_fd(tap) < 0) return true;
-    if (tap->state != DNSTAP_STARTED) return !tap->events;
-    return tap->rest == DNSTAP__FULL && !(tap->events & DNSTAP_POLLOUT);
+    if (!dnstap__is(&l->tap->target, DNSTAP__TIMED) || l->state == DNSTAP_BROKEN) return false;
+    if (dnstap__link_fd(l) < 0) return true;
+    if (l->state != DNSTAP_STARTED) return !l->events;
+    return l->stuck && !(l->events & DNSTAP_POLLOUT);
 }
 
 /* poll's timeout for the service's next turn. */
 static int dnstap__timeout(const dnstap_tap *tap)
 {
-    uint64_t at = dnstap__deadline(tap), look;
-    bool idle = tap->state == DNSTAP_STARTED && tap->rest != DNSTAP__FULL;
+    const dnstap__link *l = &tap->link;
+    uint64_t at = dnstap__deadline(l), look;
+    bool idle = l->state == DNSTAP_STARTED && !l->stuck;
 
-    if (tap->state == DNSTAP_IDLE || !tap->owner) return 0;
-    if (tap->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->closing) ? -1 : 0;
-    if (tap->state == DNSTAP_BROKEN) at = tap->retry_at;
-    if (tap->state == DNSTAP_STARTED) at = dnstap__next_flush(tap);
+    if (l->state == DNSTAP_IDLE || !tap->owner) return 0;
+    if (l->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->asked.close) ? -1 : 0;
+    if (l->state == DNSTAP_BROKEN) at = tap->dial.retry_at;
+    if (l->state == DNSTAP_STARTED) at = dnstap__next_flush(l);
     look = tap->now + (idle ? 100u : 5u);
-    if (at > look && dnstap__blind(tap)) at = look;
-    if (DNSTAP_LOAD_ACQUIRE(&tap->closing) && at > tap->close_at) at = tap->close_at;
+    if (at > look && dnstap__blind(l)) at = look;
+    if (DNSTAP_LOAD_ACQUIRE(&tap->asked.close) && at > tap->asked.close_at)
+        at = tap->asked.close_at;
     if (at == UINT64_MAX) return -1;
     return at <= tap->now ? 0 : (int)(at - tap->now);
 }
 
-static short dnstap__connection_events(const dnstap_tap *tap)
-{
-    return (short)(tap->events | (tap->state == DNSTAP_STARTED ? DNSTAP_POLLIN : 0));
-}
-
-#if DNSTAP__POSIX
-static void dnstap__take_tokens(dnstap_tap *tap)
-{
-    uint64_t tokens[16];
-    ssize_t n;
-
-    if (tap->wake_read < 0 || DNSTAP_LOAD(&tap->tokens) == tap->tokens_seen) return;
-    n = read(tap->wake_read, tokens, sizeof tokens);
-    if (n == (ssize_t)sizeof tokens[0])
-        tap->tokens_seen += (size_t)tokens[0];
-    else if (n > 0)
-        tap->tokens_seen += (size_t)n / sizeof tokens[0];
-}
-
-static void dnstap__wake_close(dnstap_tap *tap)
-{
-    if (tap->wake_write >= 0 && tap->wake_write != tap->wake_read) close(tap->wake_write);
-    if (tap->wake_read >= 0) close(tap->wake_read);
-    tap->wake_read = tap->wake_write = -1;
-}
-#else
-static void dnstap__take_tokens(dnstap_tap *tap) { (void)tap; }
-static void dnstap__wake_close(dnstap_tap *tap) { (void)tap; }
-#endif
-
-#if defined(__linux__)
-static int dnstap__wake_open(dnstap_tap *tap)
-{
-    tap->wake_read = tap->wake_write = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return tap->wake_read < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
-}
-#elif DNSTAP__POSIX
-static int dnstap__wake_open(dnstap_tap *tap)
-{
-    int fds[2];
-
-    if (pipe(fds) < 0) return DNSTAP_SYSTEM;
-    tap->wake_read = fds[0];
-    tap->wake_write = fds[1];
-    if (dnstap__set_nonblocking(fds[0]) < 0 || dnstap__set_nonblocking(fds[1]) < 0)
-        return DNSTAP_SYSTEM;
-    return DNSTAP_OK;
-}
-#else
-static int dnstap__wake_open(dnstap_tap *tap)
-{
-    tap->wake_read = tap->wake_write = -1;
-    return DNSTAP_OK;
-}
-#endif
-
 /* Tells a foreign loop what to wait for. */
 static void dnstap__tell_loop(dnstap_tap *tap)
 {
-    int fd = dnstap__connection_fd(tap);
-    short events = dnstap__connection_events(tap);
+    dnstap__link *l = &tap->link;
+    int fd = dnstap__link_fd(l);
+    short events = dnstap__link_events(l);
 
-    if (tap->options.watch && (fd != tap->watched || events != tap->watched_events)) {
-        if (fd != tap->watched || !events) dnstap__unwatch(tap);
-        tap->watched = events ? fd : -1;
-        tap->watched_events = events;
+    if (tap->options.watch && (fd != l->watched || events != l->watched_events)) {
+        if (fd != l->watched || !events) dnstap__unwatch(l);
+        l->watched = events ? fd : -1;
+        l->watched_events = events;
         if (events) dnstap__watch(tap, fd, events);
     }
     if (tap->options.timer) tap->options.timer(tap->options.user, dnstap__timeout(tap));
@@ -6080,13 +6687,16 @@ static uint64_t dnstap__now(const dnstap_tap *tap)
     return tap->options.monotonic_ms(tap->options.user);
 }
 
-static void dnstap__turn(dnstap_tap *tap)
+/* readable: something may have come on the link; after a first step it is looked at anyway. */
+static void dnstap__turn(dnstap_tap *tap, bool readable)
 {
     unsigned steps = 0;
 
     tap->now = dnstap__now(tap);
-    dnstap__take_tokens(tap);
-    while (!dnstap__over(tap) && dnstap__step(tap) && ++steps < DNSTAP__TURNS) tap->readable = true;
+    dnstap__take_calls(tap);
+    while (!dnstap__over(tap) && dnstap__step(&tap->link, readable || steps) == DNSTAP__GO &&
+           ++steps < DNSTAP__TURNS) {
+    }
     dnstap__report(tap);
 }
 
@@ -6095,7 +6705,7 @@ static bool dnstap__owned(dnstap_tap *tap)
 {
     if (!tap->owner) {
         DNSTAP_STORE(&tap->owner, dnstap__process());
-        dnstap__watch(tap, tap->wake_read, DNSTAP_POLLIN);
+        dnstap__watch(tap, tap->waker.out, DNSTAP_POLLIN);
     }
     return tap->owner == dnstap__process();
 }
@@ -6103,8 +6713,7 @@ static bool dnstap__owned(dnstap_tap *tap)
 DNSTAP_API int dnstap_service(dnstap_tap *tap)
 {
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
-    tap->readable = true;
-    dnstap__turn(tap);
+    dnstap__turn(tap, true);
     dnstap__tell_loop(tap);
     return DNSTAP_OK;
 }
@@ -6121,12 +6730,12 @@ static int dnstap__add_pollfd(struct pollfd *fds, int n, int max, int fd, short 
 
 static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms)
 {
-    int n = dnstap__add_pollfd(fds, 0, max, tap->wake_read, POLLIN);
+    int n = dnstap__add_pollfd(fds, 0, max, tap->waker.out, POLLIN);
 
     tap->now = dnstap__now(tap);
     *timeout_ms = dnstap__timeout(tap);
-    return dnstap__add_pollfd(fds, n, max, dnstap__connection_fd(tap),
-                              dnstap__connection_events(tap));
+    return dnstap__add_pollfd(fds, n, max, dnstap__link_fd(&tap->link),
+                              dnstap__link_events(&tap->link));
 }
 
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms)
@@ -6140,19 +6749,18 @@ static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
     struct pollfd fds[DNSTAP_POLLFDS];
     int timeout, n = dnstap__fill_pollfds(tap, fds, DNSTAP_POLLFDS, &timeout);
+    bool readable;
 
     if (timeout < 0 || (longest_ms >= 0 && timeout > longest_ms)) timeout = longest_ms;
     poll(fds, (nfds_t)n, timeout);
-    tap->readable = n && fds[n - 1].fd != tap->wake_read && fds[n - 1].revents & ~POLLOUT;
-    if (tap->readable || tap->state != DNSTAP_STARTED || n < 2) tap->readable = true;
-    dnstap__turn(tap);
+    readable = n && fds[n - 1].fd != tap->waker.out && fds[n - 1].revents & ~POLLOUT;
+    dnstap__turn(tap, readable || tap->link.state != DNSTAP_STARTED || n < 2);
 }
 #else
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
     (void)longest_ms;
-    tap->readable = true;
-    dnstap__turn(tap);
+    dnstap__turn(tap, true);
 }
 #endif
 
@@ -6161,15 +6769,7 @@ static void dnstap__run(dnstap_tap *tap)
     while (!dnstap__over(tap)) dnstap__wait_and_turn(tap, -1);
 }
 
-/* Makes the service look, whatever it does. */
-static void dnstap__nudge(dnstap_tap *tap)
-{
-    DNSTAP_EXCHANGE(&tap->sleep, DNSTAP__AWAKE);
-    dnstap__call_service(tap);
-}
-
-#if DNSTAP__HAS_THREADS
-static void *dnstap__thread(void *argument)
+static void *dnstap__thread_main(void *argument)
 {
     dnstap__run((dnstap_tap *)argument);
     return NULL;
@@ -6183,37 +6783,11 @@ static bool dnstap__has_loop(const dnstap_tap *tap)
 
 DNSTAP_API int dnstap_start(dnstap_tap *tap)
 {
-    if (tap->running || dnstap__has_loop(tap) || !dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    if (!DNSTAP__HAS_THREADS || tap->thread.running || dnstap__has_loop(tap) || !dnstap__owned(tap))
+        return DNSTAP_UNSUPPORTED;
     DNSTAP_STORE(&tap->poller, 0); /* no thread of the caller's polls any more */
-    if (dnstap__spawn(&tap->thread, dnstap__thread, tap)) return DNSTAP_SYSTEM;
-    tap->running = true;
-    return DNSTAP_OK;
+    return dnstap__thread_start(&tap->thread, dnstap__thread_main, tap) ? DNSTAP_SYSTEM : DNSTAP_OK;
 }
-
-static void dnstap__join(dnstap_tap *tap)
-{
-    pthread_join(tap->thread, NULL);
-    tap->running = false;
-}
-#else
-DNSTAP_API int dnstap_start(dnstap_tap *tap)
-{
-    (void)tap;
-    return DNSTAP_UNSUPPORTED;
-}
-static void dnstap__join(dnstap_tap *tap) { (void)tap; }
-#endif
-
-#if DNSTAP__POSIX
-static void dnstap__pause(void)
-{
-    struct timespec ms = {0, 1000000};
-
-    nanosleep(&ms, NULL);
-}
-#else
-static void dnstap__pause(void) {}
-#endif
 
 /* Asks the service to hurry, and waits a little; false: it is too late. */
 static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
@@ -6221,8 +6795,8 @@ static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
     uint64_t now = dnstap__now(tap);
 
     if (now >= end) return false;
-    if (!DNSTAP_EXCHANGE(&tap->hurry, 1) && tap->running) dnstap__nudge(tap);
-    if (tap->running) {
+    if (!DNSTAP_EXCHANGE(&tap->asked.hurry, 1) && tap->thread.running) dnstap__nudge(tap);
+    if (tap->thread.running) {
         dnstap__pause();
     } else {
         dnstap__wait_and_turn(tap, (int)(end - now));
@@ -6248,8 +6822,8 @@ DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 
 DNSTAP_API int dnstap_reopen(dnstap_tap *tap)
 {
-    if (!dnstap__to_file(tap)) return DNSTAP_UNSUPPORTED;
-    DNSTAP_EXCHANGE(&tap->reopening, 1);
+    if (!dnstap__is(&tap->target, DNSTAP__REOPENS)) return DNSTAP_UNSUPPORTED;
+    DNSTAP_EXCHANGE(&tap->asked.reopen, 1);
     dnstap__nudge(tap);
     return DNSTAP_OK;
 }
@@ -6270,29 +6844,27 @@ static size_t dnstap__discard(dnstap_tap *tap)
     return discarded;
 }
 
-#if DNSTAP__HAS_THREADS
+/* A link as it is when a tap opens. */
+static void dnstap__link_reset(dnstap__link *l)
+{
+    l->done = 0;
+    l->watched = -1;
+    dnstap__set_state(l, DNSTAP_IDLE);
+}
+
 /* Of the parent's threads only the calling one is left. */
 static void dnstap__forget_threads(dnstap_tap *tap)
 {
-    void *mine = pthread_getspecific(tap->key);
+    const dnstap__ring *mine = dnstap__my_ring(tap);
     uint32_t i;
 
     for (i = 0; i < tap->ring_count; i++) {
         tap->rings[i].owner = &tap->rings[i] == mine;
         tap->rings[i].lock = 0;
     }
-    tap->running = false;
+    tap->thread.running = false;
+    tap->lock = 0;
 }
-static int dnstap__key_open(dnstap_tap *tap)
-{
-    return pthread_key_create(&tap->key, dnstap__hand_back);
-}
-static void dnstap__key_close(dnstap_tap *tap) { pthread_key_delete(tap->key); }
-#else
-static void dnstap__forget_threads(dnstap_tap *tap) { (void)tap; }
-static int dnstap__key_open(dnstap_tap *tap) { return tap ? 0 : 1; }
-static void dnstap__key_close(dnstap_tap *tap) { (void)tap; }
-#endif
 
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
 {
@@ -6301,25 +6873,51 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     if (tap->owner == dnstap__process()) return DNSTAP_OK;
     tap->options.watch = NULL; /* the loop's kernel object may be the parent's: not a word to it */
     dnstap__forget_threads(tap);
-    tap->lock = 0;
-    dnstap__lookup_orphan(tap);
-    dnstap__lookup_leave(tap, NULL);
-    dnstap__disconnect(tap);
+    dnstap__names_orphan(&tap->dial.names);
+    dnstap__end_lookup(&tap->link);
+    dnstap__disconnect(&tap->link);
     dnstap__discard(tap);
     dnstap__count(tap, &s);
     /* the parent was amid its counting */
     tap->shown.discarded = (size_t)(s.recorded - tap->shown.sent);
-    tap->owner = tap->hurry = tap->reopening = tap->poller = 0;
-    tap->tokens = tap->tokens_seen = 0;
+    tap->owner = tap->asked.hurry = tap->asked.reopen = tap->poller = 0;
+    tap->calls = tap->calls_seen = 0;
     tap->now = dnstap__now(tap);
-    tap->backoff = DNSTAP__BACKOFF_MIN;
-    dnstap__enter(tap, DNSTAP_IDLE);
-    dnstap__wake_close(tap);
+    tap->dial.backoff = DNSTAP__BACKOFF_MIN;
+    dnstap__link_reset(&tap->link);
+    dnstap__waker_close(&tap->waker);
     dnstap__barrier_open();
-    return tap->options.wake ? DNSTAP_OK : dnstap__wake_open(tap);
+    return tap->options.wake ? DNSTAP_OK : dnstap__waker_open(&tap->waker);
 }
 
-/* -- open and close -- */
+DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
+{
+    uint64_t now;
+
+    dnstap__lock(tap);
+    *status = tap->shown;
+    dnstap__unlock(tap);
+    now = dnstap__now(tap); /* after what it is compared with */
+    dnstap__count(tap, status);
+    status->state_ms = now - status->state_ms;
+    status->error_ms = status->error.code ? now - status->error_ms : 0;
+}
+
+DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages)
+{
+    const dnstap__ring *r = &tap->rings[ring < tap->ring_count ? ring : 0];
+    size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD_ACQUIRE(&r->out);
+    size_t used = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
+
+    *bytes = dnstap__min(used, r->size); /* the ring may have moved on meanwhile */
+    *messages = DNSTAP_LOAD(&r->recorded) - out;
+}
+
+/* ---- >>open ------------------------------------------------------------------------------- */
+
+/* A tap's beginning and end. In: options; out: a tap in one block of memory. Always: options are
+ * resolved and checked in one place, before anything is opened; the same code adds up the memory and
+ * carves it; what fails leaves nothing open, and a text; close ends within its time. */
 
 /* Options with their defaults, and what follows from them. */
 typedef struct dnstap__setup {
@@ -6330,17 +6928,6 @@ typedef struct dnstap__setup {
     char host_name[256];
 } dnstap__setup;
 
-#if DNSTAP__POSIX
-static void dnstap__host_name(char *out, size_t size)
-{
-    if (gethostname(out, size) < 0) out[0] = '\0';
-    out[size - 1] = '\0';
-}
-#else
-static void dnstap__host_name(char *out, size_t size) { memset(out, 0, size); }
-static uint64_t dnstap__clock_ms(void *user) { return user ? 0 : 1; }
-#endif
-
 /* The smallest power of two that is no less than n; 0: there is none. */
 static size_t dnstap__power_of_two(size_t n)
 {
@@ -6348,35 +6935,6 @@ static size_t dnstap__power_of_two(size_t n)
 
     while (power && power < n) power <<= 1;
     return power;
-}
-
-/* What the build lacks for the endpoint, or NULL. */
-static const char *dnstap__lacks(const dnstap__target *target)
-{
-    bool socket = target->scheme == DNSTAP__UNIX || target->scheme == DNSTAP__TCP;
-
-    if (target->secure && !DNSTAP__HAS_TLS) return "no TLS (DNSTAP_NO_TLS); use tcp://";
-    if (socket && !DNSTAP__HAS_SOCKETS) return "no sockets; set options.transport";
-    if (target->scheme == DNSTAP__FILE && !DNSTAP__HAS_FILES)
-        return "no files; set options.transport";
-    return NULL;
-}
-
-static int dnstap__resolve_target(dnstap__setup *s, dnstap_error *error)
-{
-    const char *lacks;
-    int result;
-    bool secure = s->o.endpoint && dnstap__behind(s->o.endpoint, "tls://");
-
-    if (!s->o.transport || secure) {
-        result = dnstap__parse_endpoint(&s->target, s->o.endpoint, false, error);
-        if (result < 0) return result;
-    }
-    if (s->o.transport) s->target.scheme = DNSTAP__USER;
-    lacks = dnstap__lacks(&s->target);
-    if (!lacks) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", s->o.endpoint,
-                        lacks);
 }
 
 static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
@@ -6438,7 +6996,8 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
 
     memset(s, 0, sizeof *s);
     s->o = *options;
-    if ((result = dnstap__resolve_target(s, error)) < 0) return result;
+    result = dnstap__find_target(&s->target, s->o.endpoint, s->o.transport, error);
+    if (result < 0) return result;
     if ((result = dnstap__resolve_numbers(&s->o, error)) < 0) return result;
     if ((result = dnstap__resolve_sizes(&s->o, error)) < 0) return result;
     if (!s->o.identity) dnstap__host_name(s->host_name, sizeof s->host_name);
@@ -6477,6 +7036,68 @@ static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
     o->identity = o->version = NULL; /* they are in the prefix */
 }
 
+#if DNSTAP__HAS_TLS
+/* What a tap gives TLS. */
+static dnstap__tls_settings dnstap__tls_settings_of(const dnstap_options *o, const char *host)
+{
+    dnstap__tls_settings s;
+
+    memset(&s, 0, sizeof s);
+    s.endpoint = o->endpoint;
+    s.host = host;
+    s.skipverify = o->skipverify;
+    s.ca_file = o->ca_file;
+    s.cert_file = o->cert_file;
+    s.key_file = o->key_file;
+    s.server_name = o->server_name;
+    s.ca = o->ca;
+    s.cert = o->cert;
+    s.key = o->key;
+    s.anchors = o->anchors;
+    s.anchor_count = o->anchor_count;
+    s.ca_memory = o->ca_memory;
+    s.input = o->tls_input;
+    s.output = o->tls_output;
+    s.user = o->user;
+    s.unix_time = o->unix_time;
+    s.entropy = o->entropy;
+    return s;
+}
+
+static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__setup *s)
+{
+    dnstap__tls_settings set = dnstap__tls_settings_of(&s->o, s->target.host);
+    dnstap__tls_config *config = dnstap__tls_carve_config(a, &set);
+    dnstap__tls *tls = dnstap__tls_carve(a, &set);
+
+    if (!tap || a->overflow) return;
+    tap->tls_config = config;
+    tap->link.tls = tls;
+}
+
+static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+{
+    dnstap__tls_settings set = dnstap__tls_settings_of(&tap->options, tap->target.host);
+    dnstap__link *l = &tap->link;
+    int result = dnstap__tls_load(tap->tls_config, &set, error);
+
+    if (result < 0) return result;
+    dnstap__tls_init(l->tls, tap->tls_config, &l->lower);
+    l->transport = dnstap__tls_transport(l->tls);
+    return DNSTAP_OK;
+}
+#else
+static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__setup *s)
+{
+    (void)tap, (void)a, (void)s;
+}
+static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+{
+    (void)tap, (void)error;
+    return DNSTAP_UNSUPPORTED;
+}
+#endif
+
 /* Everything a tap keeps, in one block. Fills in tap unless the arena only adds up. */
 static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
 {
@@ -6505,7 +7126,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
         tap->fixed.version = version;
         tap->fixed.full = s->o.full;
     }
-    if (s->target.secure) dnstap__layout_tls(tap, a, &s->o);
+    if (dnstap__is(&s->target, DNSTAP__SECURE)) dnstap__layout_tls(tap, a, s);
     for (i = 0; i < s->ring_count; i++) {
         data = (uint8_t *)dnstap__take(a, s->o.ring_size, DNSTAP__ALIGN);
         if (!data || a->overflow) continue;
@@ -6536,70 +7157,26 @@ DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options)
     return dnstap__layout_size(&setup);
 }
 
-/* The endpoint's transport into tap->lower; files are opened. */
-#if DNSTAP__HAS_SOCKETS
-static int dnstap__open_socket(dnstap_tap *tap, dnstap_error *error)
+/* The endpoint's transport; files are opened. */
+static int dnstap__open_link(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
 {
-    const char *endpoint = tap->options.endpoint;
+    dnstap__link *l = &tap->link;
+    dnstap__opening o;
     int result;
-
-    tap->lower = dnstap__socket_transport(&tap->socket);
-    if (tap->target.scheme == DNSTAP__UNIX) {
-        return dnstap__unix_address(&tap->socket.address, endpoint, tap->target.path, error);
-    }
-    tap->socket.send_buffer = (int)(tap->options.writebuffer << 20 & 0x7fffffffu);
-    tap->numeric = dnstap__numeric_address(&tap->addresses[0], tap->target.host, tap->target.port);
-    tap->address_count = tap->numeric;
-    if (tap->numeric || tap->options.resolve || DNSTAP__HAS_LOOKUP) return DNSTAP_OK;
-    result = dnstap__getaddrinfo(tap->target.host, tap->target.port, tap->addresses,
-                                 &tap->address_count);
-    if (!result) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; names are resolved once in this build",
-                        endpoint, gai_strerror(result));
-}
-#else
-static int dnstap__open_socket(dnstap_tap *tap, dnstap_error *error)
-{
-    (void)tap, (void)error;
-    return DNSTAP_UNSUPPORTED;
-}
-#endif
-
-#if DNSTAP__HAS_FILES
-static int dnstap__open_file(dnstap_tap *tap, dnstap_error *error)
-{
-    short wants;
-    int result;
-
-    tap->lower = dnstap__file_transport(&tap->file, tap->target.path, tap->options.overwrite);
-    result = tap->lower.start(&tap->file, &wants);
-    if (result == DNSTAP_OK) return result;
-    return dnstap__fail(error, result, tap->file.problem.sys_errno, "%s: %s%s",
-                        tap->options.endpoint, tap->file.problem.text,
-                        result == DNSTAP_BAD_FRAME ? "; give another path, or move it away" : "");
-}
-#else
-static int dnstap__open_file(dnstap_tap *tap, dnstap_error *error)
-{
-    (void)tap, (void)error;
-    return DNSTAP_UNSUPPORTED;
-}
-#endif
-
-static int dnstap__open_transport(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
-{
-    int result = DNSTAP_OK;
 
     tap->target = s->target;
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
-    if (s->target.scheme == DNSTAP__USER)
-        tap->lower = *s->o.transport;
-    else if (s->target.scheme == DNSTAP__FILE)
-        result = dnstap__open_file(tap, error);
-    else
-        result = dnstap__open_socket(tap, error);
-    tap->transport = tap->lower;
-    if (result == DNSTAP_OK && s->target.secure) result = dnstap__open_tls(tap, error);
+    o.endpoint = tap->options.endpoint;
+    o.target = &tap->target;
+    o.user = s->o.transport;
+    o.send_buffer = (int)(tap->options.writebuffer << 20 & 0x7fffffffu);
+    o.overwrite = tap->options.overwrite;
+    result = tap->target.scheme->open(&o, &l->medium, &l->lower, error);
+    l->transport = l->lower;
+    if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__HOSTED))
+        result = dnstap__names_open(&tap->dial.names, &o, s->o.resolve != NULL, error);
+    if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
+        result = dnstap__open_tls(tap, error);
     return result;
 }
 
@@ -6612,14 +7189,22 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->max_message = o->max_message;
     tap->mark = dnstap__min(DNSTAP__MARK, o->ring_size / 4);
     tap->enabled = tap->heard = 1;
-    tap->wake_read = tap->wake_write = tap->watched = tap->lookup_fd = -1;
-    tap->backoff = DNSTAP__BACKOFF_MIN;
+    tap->waker.out = tap->waker.in = tap->dial.names.fd = -1;
+    tap->dial.backoff = DNSTAP__BACKOFF_MIN;
     tap->now = dnstap__now(tap);
-    tap->random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
+    tap->dial.random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
-    dnstap__no_socket(tap);
-    dnstap__enter(tap, DNSTAP_IDLE);
+    tap->link.tap = tap;
+    dnstap__link_reset(&tap->link);
+}
+
+/* Takes back what was opened. Returns NULL. */
+static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
+{
+    dnstap__waker_close(&tap->waker);
+    tap->link.transport.close(tap->link.transport.self);
+    return NULL;
 }
 
 static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *s,
@@ -6639,21 +7224,18 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     a.base = (uint8_t *)memory + (DNSTAP__ALIGN - (size_t)memory % DNSTAP__ALIGN) % DNSTAP__ALIGN;
     a.size = size - (size_t)(a.base - (uint8_t *)memory);
     tap = dnstap__layout(&a, s);
+    DNSTAP_ASSERT(tap && a.used <= a.size);
     dnstap__start_values(tap);
-    if (dnstap__open_transport(tap, s, error) < 0) return NULL;
-    if (dnstap__key_open(tap)) {
-        dnstap__fail(error, DNSTAP_SYSTEM, EAGAIN,
-                     "no thread-specific key is left; close other taps");
-        tap->transport.close(tap->transport.self);
-        return NULL;
-    }
-    if (!s->o.wake && dnstap__wake_open(tap) < 0) {
+    if (dnstap__open_link(tap, s, error) < 0) return NULL;
+    if (!s->o.wake && dnstap__waker_open(&tap->waker) < 0) {
         dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: eventfd: %s", dnstap__where(tap),
                      strerror(errno));
-        dnstap__wake_close(tap);
-        dnstap__key_close(tap);
-        tap->transport.close(tap->transport.self);
-        return NULL;
+        return dnstap__not_open(tap);
+    }
+    if (dnstap__key_open(&tap->key, dnstap__hand_back)) {
+        dnstap__fail(error, DNSTAP_SYSTEM, EAGAIN,
+                     "no thread-specific key is left; close other taps");
+        return dnstap__not_open(tap);
     }
     dnstap__barrier_open();
     return tap;
@@ -6719,116 +7301,105 @@ static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
 }
 
+/* In the process that owns the tap: drains and stops, within the time. */
+static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
+{
+    tap->asked.close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    DNSTAP_STORE_RELEASE(&tap->asked.close, 1);
+    if (tap->thread.running) {
+        dnstap__nudge(tap);
+        dnstap__thread_join(&tap->thread);
+    } else {
+        dnstap__run(tap);
+    }
+    dnstap__watch(tap, tap->waker.out, 0);
+    if (tap->options.timer) tap->options.timer(tap->options.user, -1);
+    tap->report_at = 0;
+    dnstap__report(tap);
+}
+
 DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 {
     size_t discarded;
 
     if (!tap) return DNSTAP_OK;
     if (tap->owner == dnstap__process()) {
-        tap->close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
-        DNSTAP_STORE_RELEASE(&tap->closing, 1);
-        if (tap->running) {
-            dnstap__nudge(tap);
-            dnstap__join(tap);
-        } else {
-            dnstap__run(tap);
-        }
-        dnstap__watch(tap, tap->wake_read, 0);
-        if (tap->options.timer) tap->options.timer(tap->options.user, -1);
-        tap->report_at = 0;
-        dnstap__report(tap);
+        dnstap__finish(tap, timeout_ms);
     } else {
         tap->options.watch = NULL; /* the loop may be the owner's */
-        dnstap__lookup_orphan(tap);
+        dnstap__names_orphan(&tap->dial.names);
     }
-    dnstap__lookup_leave(tap, NULL);
-    dnstap__disconnect(tap);
+    dnstap__end_lookup(&tap->link);
+    dnstap__disconnect(&tap->link);
     discarded = dnstap__discard(tap);
     if (discarded && (!tap->owner || tap->owner == dnstap__process()))
         dnstap__say_discarded(tap, discarded);
-    dnstap__wake_close(tap);
-    dnstap__key_close(tap);
+    dnstap__waker_close(&tap->waker);
+    dnstap__key_close(tap->key);
     dnstap__release_memory(tap->memory);
     return discarded ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
 
-DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
-{
-    uint64_t now;
-
-    dnstap__lock(tap);
-    *status = tap->shown;
-    dnstap__unlock(tap);
-    now = dnstap__now(tap); /* after what it is compared with */
-    dnstap__count(tap, status);
-    status->state_ms = now - status->state_ms;
-    status->error_ms = status->error.code ? now - status->error_ms : 0;
-}
-
-DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages)
-{
-    const dnstap__ring *r = &tap->rings[ring < tap->ring_count ? ring : 0];
-    size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), out = DNSTAP_LOAD_ACQUIRE(&r->out);
-    size_t used = dnstap__ring_used(r, tail, DNSTAP_LOAD_ACQUIRE(&r->published));
-
-    *bytes = dnstap__min(used, r->size); /* the ring may have moved on meanwhile */
-    *messages = DNSTAP_LOAD(&r->recorded) - out;
-}
-
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
-/* The consumer's side: a listening socket and its connections, or a file, each with a frame reader
- * over a buffer of its own. Bytes are read into one block for all; a frame that lies whole in it is
- * handed out where it is, else it is collected in the connection's buffer. Memory is bounded by
- * max_connections and max_frame, and touched as it is used. */
+/* The consumer's side: a listener and what it accepted, or a file; each a source, with a transport
+ * and a frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each source
+ * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where it
+ * is, else it is collected in the source's buffer. Always: memory is bounded by max_connections and
+ * max_frame, and touched as it is used; a source that fails costs the others nothing. */
 #if DNSTAP__HAS_SINK
 enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8, DNSTAP__ACCEPT_PAUSE_MS = 100 };
 
-typedef struct dnstap__connection {
-    int fd; /* -1: free */
-    uint32_t number;
+typedef struct dnstap__source {
+    uint32_t number; /* 0: a place that was never used */
+    dnstap_transport transport;
+    dnstap__medium medium;
     uint64_t index, since; /* data frames so far; start of the handshake */
     bool blocked;          /* our control frame is stuck */
     dnstap_frame_reader reader;
     char peer[128];
-} dnstap__connection;
+} dnstap__source;
 
 struct dnstap_sink {
     dnstap_sink_options options;
     dnstap__target target;
     char *endpoint;
-    int listener;            /* -1: a file */
-    uint64_t now, accept_at; /* no descriptors are left: accept again then */
+    dnstap__listener listener; /* fd -1: a file */
+    uint64_t now, accept_at;   /* no descriptors are left: accept again then */
     dnstap_sink_status status;
-    dnstap__connection *connections;
+    dnstap__source *sources;
     uint32_t numbers;
     size_t block_used, block_have; /* file: what of the block is not yet taken */
     int file_end;                  /* file: how it ended; 0: it did not */
     dnstap_message message;
     dnstap_policy policy;
-    dev_t device; /* of the unix socket, to remove only our own */
-    ino_t inode;
     uint8_t *block;
 };
 
-static void dnstap__fill_received(const dnstap__connection *c, dnstap_received *out,
+/* -1: a free place, or a file that has ended. */
+static int dnstap__source_fd(const dnstap__source *s)
+{
+    return s->number ? s->transport.fd(s->transport.self) : -1;
+}
+
+static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
                                   dnstap_sink_kind kind)
 {
     memset(out, 0, sizeof *out);
     out->kind = kind;
-    out->connection = c->number;
-    out->peer = c->peer;
-    out->index = c->index;
+    out->connection = s->number;
+    out->peer = s->peer;
+    out->index = s->index;
     out->text = "";
 }
 
 /* A data or skipped frame as it is handed out; false: it was a control frame, or none. */
-static bool dnstap__take_frame(dnstap_sink *sink, dnstap__connection *c, const dnstap_frame *frame,
+static bool dnstap__take_frame(dnstap_sink *sink, dnstap__source *s, const dnstap_frame *frame,
                                dnstap_received *out)
 {
     if (frame->kind != DNSTAP_FRAME_DATA && frame->kind != DNSTAP_FRAME_SKIPPED) return false;
-    dnstap__fill_received(c, out, DNSTAP_SINK_MESSAGE);
-    c->index++;
+    dnstap__fill_received(s, out, DNSTAP_SINK_MESSAGE);
+    s->index++;
     out->frame = frame->payload;
     if (frame->kind == DNSTAP_FRAME_SKIPPED) {
         out->kind = DNSTAP_SINK_SKIPPED;
@@ -6852,235 +7423,136 @@ static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
 }
 
 #if DNSTAP__HAS_SOCKETS
-/* Ends a connection, and says how. */
-static void dnstap__drop(dnstap_sink *sink, dnstap__connection *c, int result, const char *text)
+/* Ends a source, and says how. */
+static void dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const char *text)
 {
     dnstap_received r;
 
-    dnstap__fill_received(c, &r, DNSTAP_SINK_CLOSED);
+    dnstap__fill_received(s, &r, DNSTAP_SINK_CLOSED);
     r.result = result;
     r.text = text ? text : dnstap_strerror(result);
     if (result != DNSTAP_OK && result != DNSTAP_END) sink->status.failed++;
     sink->status.open--;
-    close(c->fd);
-    c->fd = -1;
+    s->transport.close(s->transport.self);
     dnstap__hand_out(sink, &r);
 }
 
 /* Sends ACCEPT or FINISH as far as it goes; false: the connection is gone. */
-static bool dnstap__reply(dnstap__connection *c)
+static bool dnstap__reply(dnstap__source *s)
 {
     dnstap_bytes due;
-    ssize_t n;
+    short wants = 0;
+    long n;
 
-    c->blocked = false;
-    while ((due = dnstap_frame_reader_next(&c->reader)).size) {
-        n = send(c->fd, due.data, due.size, DNSTAP__NOSIGNAL);
-        if (n > 0)
-            dnstap_frame_reader_sent(&c->reader, (size_t)n);
-        else if (n < 0 && dnstap__would_block(errno)) {
-            c->blocked = true;
-            return true;
-        } else
-            return false;
+    s->blocked = false;
+    while ((due = dnstap_frame_reader_next(&s->reader)).size) {
+        n = s->transport.send(s->transport.self, due.data, due.size, &wants);
+        s->blocked = n == DNSTAP_AGAIN;
+        if (s->blocked) return true;
+        if (n <= 0) return false;
+        dnstap_frame_reader_sent(&s->reader, (size_t)n);
     }
     return true;
 }
 
-/* Feeds a block to the connection's reader. A negative result ends it. */
-static int dnstap__digest(dnstap_sink *sink, dnstap__connection *c, const uint8_t *p, size_t size)
+/* Feeds a block to the source's reader. A negative result ends it. */
+static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p, size_t size)
 {
     dnstap_frame frame;
     dnstap_received r;
     long used;
 
     while (size) {
-        used = dnstap_frame_reader_feed(&c->reader, p, size, &frame);
+        used = dnstap_frame_reader_feed(&s->reader, p, size, &frame);
         if (used < 0) return used == DNSTAP_END ? DNSTAP_OK : (int)used;
-        if (dnstap__take_frame(sink, c, &frame, &r)) dnstap__hand_out(sink, &r);
+        if (dnstap__take_frame(sink, s, &frame, &r)) dnstap__hand_out(sink, &r);
         p += used;
         size -= (size_t)used;
     }
     return DNSTAP_OK;
 }
 
-/* One read; 1: more may be there, 0: not now, negative: the connection is gone. */
-static int dnstap__read_connection(dnstap_sink *sink, dnstap__connection *c)
+/* One read. GO: more may be there; WAIT: not now; negative: the source is gone. */
+static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
 {
-    ssize_t n = recv(c->fd, sink->block, DNSTAP__BLOCK, 0);
+    short wants = 0;
+    long n = s->transport.recv(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
     int result;
 
-    if (n < 0 && dnstap__would_block(errno)) return 0;
-    if (n < 0) return dnstap__drop(sink, c, DNSTAP_SYSTEM, strerror(errno)), -1;
-    if (n == 0) return dnstap__drop(sink, c, dnstap_frame_reader_eof(&c->reader), NULL), -1;
-    result = dnstap__digest(sink, c, sink->block, (size_t)n);
-    if (result < 0) return dnstap__drop(sink, c, result, NULL), -1;
+    if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (n == DNSTAP_END)
+        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader), NULL), DNSTAP_END;
+    if (n < 0) return dnstap__drop(sink, s, (int)n, strerror(errno)), DNSTAP_END;
+    result = dnstap__digest(sink, s, sink->block, (size_t)n);
+    if (result < 0) return dnstap__drop(sink, s, result, NULL), DNSTAP_END;
     /* a peer that closes without waiting for FINISH has said STOP all the same */
-    if (!dnstap__reply(c) || (c->reader.state == DNSTAP_READER_END && !c->blocked))
-        return dnstap__drop(sink, c, dnstap_frame_reader_eof(&c->reader), NULL), -1;
-    return (size_t)n == DNSTAP__BLOCK;
+    if (!dnstap__reply(s) || (s->reader.state == DNSTAP_READER_END && !s->blocked))
+        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader), NULL), DNSTAP_END;
+    return n == DNSTAP__BLOCK ? DNSTAP__GO : DNSTAP__WAIT;
 }
 
-static bool dnstap__greeting(const dnstap__connection *c)
+static bool dnstap__shakes_hands(const dnstap__source *s)
 {
-    return c->reader.state < DNSTAP_READER_DATA || c->reader.state == DNSTAP_READER_END;
+    return s->reader.state < DNSTAP_READER_DATA || s->reader.state == DNSTAP_READER_END;
 }
 
-static void dnstap__serve(dnstap_sink *sink, dnstap__connection *c)
+static void dnstap__serve(dnstap_sink *sink, dnstap__source *s)
 {
     unsigned reads = 0;
-    int more = 1;
+    int more = DNSTAP__GO;
 
-    if (c->blocked && !dnstap__reply(c)) {
-        dnstap__drop(sink, c, DNSTAP_SYSTEM, strerror(errno));
+    if (s->blocked && !dnstap__reply(s)) {
+        dnstap__drop(sink, s, DNSTAP_SYSTEM, strerror(errno));
         return;
     }
-    while (more > 0 && ++reads <= DNSTAP__READS) more = dnstap__read_connection(sink, c);
-    if (more >= 0 && dnstap__greeting(c) &&
-        sink->now - c->since >= (uint64_t)sink->options.timeout_ms)
-        dnstap__drop(sink, c, DNSTAP_TIMEOUT, "no handshake before the deadline");
+    while (more > 0 && ++reads <= DNSTAP__READS) more = dnstap__read_source(sink, s);
+    if (more >= 0 && dnstap__shakes_hands(s) &&
+        sink->now - s->since >= (uint64_t)sink->options.timeout_ms)
+        dnstap__drop(sink, s, DNSTAP_TIMEOUT, "no handshake before the deadline");
 }
 
-static void dnstap__peer_name(dnstap_sink *sink, dnstap__connection *c, const dnstap__address *from)
-{
-    char host[INET6_ADDRSTRLEN] = "";
-
-    if (from->any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &from->ip.v4.sin_addr, host, sizeof host);
-        dnstap__format(c->peer, sizeof c->peer, "%s:%u", host,
-                       (unsigned)ntohs(from->ip.v4.sin_port));
-    } else if (from->any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &from->ip.v6.sin6_addr, host, sizeof host);
-        dnstap__format(c->peer, sizeof c->peer, "[%s]:%u", host,
-                       (unsigned)ntohs(from->ip.v6.sin6_port));
-    } else
-        dnstap__format(c->peer, sizeof c->peer, "%s", sink->endpoint);
-}
-
-static dnstap__connection *dnstap__free_connection(dnstap_sink *sink)
+static dnstap__source *dnstap__free_source(dnstap_sink *sink)
 {
     uint32_t i;
 
     for (i = 0; i < sink->options.max_connections; i++)
-        if (sink->connections[i].fd < 0) return &sink->connections[i];
+        if (dnstap__source_fd(&sink->sources[i]) < 0) return &sink->sources[i];
     return NULL;
+}
+
+/* A connection has come. */
+static void dnstap__welcome(dnstap_sink *sink, dnstap__source *s, int fd, const char *peer)
+{
+    dnstap_received r;
+
+    s->transport = dnstap__socket_transport(&s->medium.socket);
+    dnstap__socket_adopt(&s->medium.socket, fd);
+    s->number = ++sink->numbers;
+    s->index = 0;
+    s->since = sink->now;
+    s->blocked = false;
+    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size,
+                             !sink->options.unidirectional);
+    dnstap__format(s->peer, sizeof s->peer, "%s", peer);
+    sink->status.connections++;
+    sink->status.open++;
+    dnstap__fill_received(s, &r, DNSTAP_SINK_OPENED);
+    dnstap__hand_out(sink, &r);
 }
 
 static bool dnstap__accept_one(dnstap_sink *sink)
 {
-    dnstap__address from;
-    socklen_t size = sizeof from;
-    dnstap__connection *c = dnstap__free_connection(sink);
-    dnstap_received r;
-    int fd = accept(sink->listener, &from.any, &size);
+    dnstap__source *s = dnstap__free_source(sink);
+    char peer[sizeof s->peer];
+    int fd = dnstap__listener_accept(&sink->listener, peer, sizeof peer);
 
-    if (fd < 0) {
-        if (!dnstap__would_block(errno)) sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
-        return false;
-    }
-    if (!c || dnstap__set_nonblocking(fd) < 0) {
+    if (fd == DNSTAP_SYSTEM) sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
+    if (fd < 0) return false;
+    if (s)
+        dnstap__welcome(sink, s, fd, peer);
+    else
         close(fd);
-        return true;
-    }
-    if (size < sizeof from.any.sa_family) from.any.sa_family = AF_UNIX;
-    c->fd = fd;
-    c->number = ++sink->numbers;
-    c->index = 0;
-    c->since = sink->now;
-    c->blocked = false;
-    dnstap_frame_reader_init(&c->reader, c->reader.buffer, c->reader.size,
-                             !sink->options.unidirectional);
-    dnstap__peer_name(sink, c, &from);
-    sink->status.connections++;
-    sink->status.open++;
-    dnstap__fill_received(c, &r, DNSTAP_SINK_OPENED);
-    dnstap__hand_out(sink, &r);
     return true;
-}
-
-/* Whether the unix socket at the address may be somebody's: only a refusal says it is not. */
-static bool dnstap__answers(const dnstap__address *a)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    bool stale = fd >= 0 && dnstap__set_nonblocking(fd) >= 0 &&
-                 connect(fd, &a->any, dnstap__address_size(a)) < 0 && errno == ECONNREFUSED;
-
-    if (fd >= 0) close(fd);
-    return !stale;
-}
-
-/* Makes room for a unix socket: only a stale socket is removed. */
-static int dnstap__clear_path(const dnstap_sink *sink, const dnstap__address *a,
-                              dnstap_error *error)
-{
-    struct stat st;
-
-    if (lstat(sink->target.path, &st) < 0) return DNSTAP_OK;
-    if (!S_ISSOCK(st.st_mode))
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: is a file, not a socket; give another path", sink->endpoint);
-    if (dnstap__answers(a))
-        return dnstap__fail(error, DNSTAP_SYSTEM, EADDRINUSE,
-                            "%s: another process listens there; stop it, or give another path",
-                            sink->endpoint);
-    unlink(sink->target.path);
-    return DNSTAP_OK;
-}
-
-static int dnstap__listen_address(dnstap_sink *sink, dnstap__address *a, dnstap_error *error)
-{
-    unsigned count = 0;
-    dnstap__ip list[DNSTAP__ADDRESSES];
-    int result;
-
-    if (sink->target.scheme == DNSTAP__UNIX) {
-        result = dnstap__unix_address(a, sink->endpoint, sink->target.path, error);
-        return result < 0 ? result : dnstap__clear_path(sink, a, error);
-    }
-    memset(a, 0, sizeof *a);
-    if (!dnstap__numeric_address(&a->ip, sink->target.host, sink->target.port)) {
-        result = dnstap__getaddrinfo(sink->target.host, sink->target.port, list, &count);
-        if (!count)
-            return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; give a numeric address",
-                                sink->endpoint, result ? gai_strerror(result) : "no address");
-        a->ip = list[0];
-    }
-    return DNSTAP_OK;
-}
-
-static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
-{
-    dnstap__address a;
-    struct stat st;
-    int on = 1, off = 0, result = dnstap__listen_address(sink, &a, error);
-
-    if (result < 0) return result;
-    sink->listener = socket(a.any.sa_family, SOCK_STREAM, 0);
-    if (sink->listener >= 0) {
-        if (sink->target.scheme != DNSTAP__UNIX)
-            setsockopt(sink->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (a.any.sa_family == AF_INET6)
-            setsockopt(sink->listener, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    }
-    if (sink->listener < 0 || dnstap__set_nonblocking(sink->listener) < 0 ||
-        bind(sink->listener, &a.any, dnstap__address_size(&a)) < 0 ||
-        listen(sink->listener, 64) < 0)
-        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: listen: %s", sink->endpoint,
-                            strerror(errno));
-    if (sink->target.scheme == DNSTAP__UNIX && !lstat(sink->target.path, &st)) {
-        sink->device = st.st_dev;
-        sink->inode = st.st_ino;
-    }
-    return DNSTAP_OK;
-}
-
-static void dnstap__unlink_own(const dnstap_sink *sink)
-{
-    struct stat st;
-
-    if (sink->target.scheme == DNSTAP__UNIX && sink->inode && !lstat(sink->target.path, &st) &&
-        st.st_ino == sink->inode && st.st_dev == sink->device)
-        unlink(sink->target.path);
 }
 
 static void dnstap__service_listener(dnstap_sink *sink)
@@ -7088,33 +7560,28 @@ static void dnstap__service_listener(dnstap_sink *sink)
     uint32_t i, accepts = 0;
 
     for (i = 0; i < sink->options.max_connections; i++)
-        if (sink->connections[i].fd >= 0) dnstap__serve(sink, &sink->connections[i]);
+        if (dnstap__source_fd(&sink->sources[i]) >= 0) dnstap__serve(sink, &sink->sources[i]);
     while (accepts++ < 64 && dnstap__accept_one(sink)) {
     }
 }
 #else
-static int dnstap__listen(dnstap_sink *sink, dnstap_error *error)
-{
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
-                        sink->endpoint);
-}
-static void dnstap__unlink_own(const dnstap_sink *sink) { (void)sink; }
 static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
 #endif
 
 #if DNSTAP__HAS_FILES
 static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 {
-    dnstap__connection *c = &sink->connections[0];
+    dnstap__source *s = &sink->sources[0];
+    short wants;
 
-    c->fd = open(sink->target.path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
-    if (c->fd < 0)
-        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: open: %s", sink->target.path,
-                            strerror(errno));
-    c->number = ++sink->numbers;
+    s->transport = dnstap__input_transport(&s->medium.file, sink->target.path);
+    s->number = ++sink->numbers;
+    if (s->transport.start(s->transport.self, &wants) < 0)
+        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s", sink->target.path,
+                            s->transport.error(s->transport.self));
     sink->status.connections = sink->status.open = 1;
-    dnstap_frame_reader_init(&c->reader, c->reader.buffer, c->reader.size, false);
-    dnstap__format(c->peer, sizeof c->peer, "%s", sink->target.path);
+    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
+    dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
     return DNSTAP_OK;
 }
 
@@ -7122,10 +7589,11 @@ static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int result,
                              const char *text)
 {
+    dnstap__source *s = &sink->sources[0];
+
     sink->file_end = result;
-    if (sink->connections[0].fd >= 0) close(sink->connections[0].fd);
-    sink->connections[0].fd = -1; /* nothing to poll for any more */
-    dnstap__fill_received(&sink->connections[0], received, DNSTAP_SINK_CLOSED);
+    s->transport.close(s->transport.self); /* nothing to poll for any more */
+    dnstap__fill_received(s, received, DNSTAP_SINK_CLOSED);
     received->result = result;
     received->text = text ? text : dnstap_strerror(result);
     sink->status.open = 0;
@@ -7136,12 +7604,15 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
 /* One read: DNSTAP_OK; DNSTAP_AGAIN when a signal came instead; else the end. */
 static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 {
-    dnstap__connection *c = &sink->connections[0];
-    ssize_t n = read(c->fd, sink->block, DNSTAP__BLOCK);
+    dnstap__source *s = &sink->sources[0];
+    short wants;
+    long n = s->transport.recv(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
 
-    if (n < 0 && dnstap__would_block(errno)) return DNSTAP_AGAIN;
-    if (n < 0) return dnstap__end_input(sink, received, DNSTAP_SYSTEM, strerror(errno));
-    if (n == 0) return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&c->reader), NULL);
+    if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+    if (n == DNSTAP_END)
+        return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader), NULL);
+    if (n < 0)
+        return dnstap__end_input(sink, received, (int)n, s->transport.error(s->transport.self));
     sink->block_used = 0;
     sink->block_have = (size_t)n;
     return DNSTAP_OK;
@@ -7150,17 +7621,17 @@ static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 /* The next frame in the block; DNSTAP_AGAIN when all of it is taken. */
 static int dnstap__next_in_block(dnstap_sink *sink, dnstap_received *received)
 {
-    dnstap__connection *c = &sink->connections[0];
+    dnstap__source *s = &sink->sources[0];
     dnstap_frame frame;
     long used;
 
     while (sink->block_used < sink->block_have) {
-        used = dnstap_frame_reader_feed(&c->reader, sink->block + sink->block_used,
+        used = dnstap_frame_reader_feed(&s->reader, sink->block + sink->block_used,
                                         sink->block_have - sink->block_used, &frame);
         if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
         if (used < 0) return dnstap__end_input(sink, received, (int)used, NULL);
         sink->block_used += (size_t)used;
-        if (dnstap__take_frame(sink, c, &frame, received)) return DNSTAP_OK;
+        if (dnstap__take_frame(sink, s, &frame, received)) return DNSTAP_OK;
     }
     return DNSTAP_AGAIN;
 }
@@ -7169,7 +7640,7 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
 {
     int result;
 
-    if (sink->listener >= 0) return DNSTAP_UNSUPPORTED;
+    if (sink->listener.fd >= 0) return DNSTAP_UNSUPPORTED;
     if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
     while ((result = dnstap__next_in_block(sink, received)) == DNSTAP_AGAIN) {
         result = dnstap__fill_block(sink, received);
@@ -7206,25 +7677,21 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
 }
 #endif
 
-/* -- open, service, close -- */
-
 static int dnstap__sink_memory(dnstap_sink *sink)
 {
     const dnstap_sink_options *o = &sink->options;
     uint32_t i;
-    dnstap__connection *c;
+    dnstap__source *s;
 
     sink->block = (uint8_t *)DNSTAP_MALLOC(DNSTAP__BLOCK);
-    sink->connections = (dnstap__connection *)DNSTAP_MALLOC(o->max_connections *
-                                                            sizeof *sink->connections);
-    if (!sink->block || !sink->connections) return DNSTAP_NO_MEMORY;
-    memset(sink->connections, 0, o->max_connections * sizeof *sink->connections);
+    sink->sources = (dnstap__source *)DNSTAP_MALLOC(o->max_connections * sizeof *sink->sources);
+    if (!sink->block || !sink->sources) return DNSTAP_NO_MEMORY;
+    memset(sink->sources, 0, o->max_connections * sizeof *sink->sources);
     for (i = 0; i < o->max_connections; i++) {
-        c = &sink->connections[i];
-        c->fd = -1;
-        c->reader.size = DNSTAP_FRAME_HEADER + o->max_frame;
-        c->reader.buffer = (uint8_t *)DNSTAP_MALLOC(c->reader.size);
-        if (!c->reader.buffer) return DNSTAP_NO_MEMORY;
+        s = &sink->sources[i];
+        s->reader.size = DNSTAP_FRAME_HEADER + o->max_frame;
+        s->reader.buffer = (uint8_t *)DNSTAP_MALLOC(s->reader.size);
+        if (!s->reader.buffer) return DNSTAP_NO_MEMORY;
     }
     return DNSTAP_OK;
 }
@@ -7253,17 +7720,17 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
     memcpy(sink->endpoint, options->endpoint ? options->endpoint : "", size);
     result = dnstap__parse_endpoint(&sink->target, sink->endpoint, true, error);
     if (result < 0) return result;
-    if (sink->target.secure)
+    if (dnstap__is(&sink->target, DNSTAP__SECURE))
         return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: sinks have no TLS yet; use tcp://",
                             sink->endpoint);
-    if (sink->target.scheme == DNSTAP__FILE) sink->options.max_connections = 1;
+    if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) sink->options.max_connections = 1;
     if (dnstap__sink_memory(sink) < 0)
         return dnstap__fail(
             error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
     sink->now = sink->options.monotonic_ms(sink->options.user);
-    if (sink->target.scheme == DNSTAP__FILE) return dnstap__open_input(sink, error);
-    return dnstap__listen(sink, error);
+    if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) return dnstap__open_input(sink, error);
+    return dnstap__listener_open(&sink->listener, &sink->target, sink->endpoint, error);
 }
 
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error)
@@ -7276,7 +7743,7 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
         return NULL;
     }
     memset(sink, 0, sizeof *sink);
-    sink->listener = -1;
+    sink->listener.fd = -1;
     if (dnstap__sink_prepare(sink, options, error) == DNSTAP_OK) return sink;
     dnstap_sink_close(sink);
     return NULL;
@@ -7285,30 +7752,31 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
     sink->now = sink->options.monotonic_ms(sink->options.user);
-    if (sink->listener < 0)
+    if (sink->listener.fd < 0)
         dnstap__service_file(sink);
     else
         dnstap__service_listener(sink);
-    return sink->listener < 0 && !sink->status.open ? DNSTAP_END : DNSTAP_OK;
+    return sink->listener.fd < 0 && !sink->status.open ? DNSTAP_END : DNSTAP_OK;
 }
 
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
 {
-    const dnstap__connection *c;
+    const dnstap__source *s;
     uint64_t now = sink->options.monotonic_ms(sink->options.user), at = UINT64_MAX, end;
-    int n = 0;
+    int n = 0, fd;
     uint32_t i;
 
     if (now < sink->accept_at)
         at = sink->accept_at;
     else
-        n = dnstap__add_pollfd(fds, 0, max, sink->listener, POLLIN);
+        n = dnstap__add_pollfd(fds, 0, max, sink->listener.fd, POLLIN);
     for (i = 0; i < sink->options.max_connections; i++) {
-        c = &sink->connections[i];
-        if (c->fd < 0) continue;
-        n = dnstap__add_pollfd(fds, n, max, c->fd, c->blocked ? POLLIN | POLLOUT : POLLIN);
-        end = c->since + (uint64_t)sink->options.timeout_ms;
-        if (sink->listener >= 0 && c->reader.state != DNSTAP_READER_DATA && end < at) at = end;
+        s = &sink->sources[i];
+        fd = dnstap__source_fd(s);
+        if (fd < 0) continue;
+        n = dnstap__add_pollfd(fds, n, max, fd, s->blocked ? POLLIN | POLLOUT : POLLIN);
+        end = s->since + (uint64_t)sink->options.timeout_ms;
+        if (sink->listener.fd >= 0 && s->reader.state != DNSTAP_READER_DATA && end < at) at = end;
     }
     *timeout_ms = at == UINT64_MAX ? -1 : at <= now ? 0 : (int)(at - now);
     return n;
@@ -7321,16 +7789,17 @@ DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_stat
 
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
 {
+    dnstap__source *s;
     uint32_t i;
 
     if (!sink) return;
-    for (i = 0; sink->connections && i < sink->options.max_connections; i++) {
-        if (sink->connections[i].fd >= 0) close(sink->connections[i].fd);
-        if (sink->connections[i].reader.buffer) DNSTAP_FREE(sink->connections[i].reader.buffer);
+    for (i = 0; sink->sources && i < sink->options.max_connections; i++) {
+        s = &sink->sources[i];
+        if (s->number) s->transport.close(s->transport.self);
+        if (s->reader.buffer) DNSTAP_FREE(s->reader.buffer);
     }
-    dnstap__unlink_own(sink);
-    if (sink->listener >= 0) close(sink->listener);
-    if (sink->connections) DNSTAP_FREE(sink->connections);
+    dnstap__listener_close(&sink->listener);
+    if (sink->sources) DNSTAP_FREE(sink->sources);
     if (sink->block) DNSTAP_FREE(sink->block);
     if (sink->endpoint) DNSTAP_FREE(sink->endpoint);
     DNSTAP_FREE(sink);

@@ -77,17 +77,20 @@ static void side_open(side *s, const dnstap_options *o, bool server)
 {
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
     dnstap_transport lower;
+    dnstap__tls_settings set = dnstap__tls_settings_of(o, "server.test");
     dnstap_error error;
 
-    (void)dnstap__tls_carve_config(&arena, o);
-    (void)dnstap__tls_carve(&arena, o, server);
+    set.endpoint = "tls";
+    set.server = server;
+    (void)dnstap__tls_carve_config(&arena, &set);
+    (void)dnstap__tls_carve(&arena, &set);
     arena.size = arena.used;
     arena.used = 0;
     arena.base = (uint8_t *)malloc(arena.size);
     if (!arena.base) die("no memory");
-    s->config = dnstap__tls_carve_config(&arena, o);
-    s->tls = dnstap__tls_carve(&arena, o, server);
-    if (dnstap__tls_load(s->config, o, server, "server.test", "tls", &error) < 0) die(error.text);
+    s->config = dnstap__tls_carve_config(&arena, &set);
+    s->tls = dnstap__tls_carve(&arena, &set);
+    if (dnstap__tls_load(s->config, &set, &error) < 0) die(error.text);
     memset(&lower, 0, sizeof lower);
     lower.self = &s->wires;
     lower.send = wire_send;

@@ -336,23 +336,25 @@ static void make_rsa_key(size_t bits)
     b->data[3] = (uint8_t)(b->size - 4);
 }
 
-static dnstap__tls *make_connection(dnstap_options *o, const char *host)
+static dnstap__tls *make_connection(const dnstap_options *o, const char *host)
 {
+    dnstap__tls_settings set = dnstap__tls_settings_of(o, host);
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
     dnstap__tls_config *config;
     dnstap_transport none;
     dnstap_error error;
     dnstap__tls *t;
 
-    (void)dnstap__tls_carve_config(&arena, o);
+    set.endpoint = "";
+    (void)dnstap__tls_carve_config(&arena, &set);
     arena.size = arena.used;
     arena.used = 0;
     arena.base = (uint8_t *)malloc(arena.size);
     if (!arena.base) die("no memory");
-    config = dnstap__tls_carve_config(&arena, o);
+    config = dnstap__tls_carve_config(&arena, &set);
     t = (dnstap__tls *)calloc(1, sizeof *t);
     if (!config || !t) die("no memory");
-    if (dnstap__tls_load(config, o, false, host, "", &error) != DNSTAP_OK) die(error.text);
+    if (dnstap__tls_load(config, &set, &error) != DNSTAP_OK) die(error.text);
     memset(&none, 0, sizeof none);
     dnstap__tls_init(t, config, &none);
     t->input_size = 4096;

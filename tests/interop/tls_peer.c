@@ -467,19 +467,21 @@ static bool parse(peer *p, int argc, char **argv)
 static int load(peer *p, dnstap_error *error)
 {
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
-    const char *host = p->ip;
+    dnstap__tls_settings set = dnstap__tls_settings_of(&p->options, p->ip);
     dnstap_transport lower;
     int code;
 
-    (void)dnstap__tls_carve_config(&arena, &p->options);
-    (void)dnstap__tls_carve(&arena, &p->options, p->server);
+    set.endpoint = "tls_peer";
+    set.server = p->server;
+    (void)dnstap__tls_carve_config(&arena, &set);
+    (void)dnstap__tls_carve(&arena, &set);
     arena.size = arena.used;
     arena.used = 0;
     arena.base = (uint8_t *)malloc(arena.size);
     if (!arena.base) return DNSTAP_NO_MEMORY;
-    p->config = dnstap__tls_carve_config(&arena, &p->options);
-    p->tls = dnstap__tls_carve(&arena, &p->options, p->server);
-    code = dnstap__tls_load(p->config, &p->options, p->server, host, "tls_peer", error);
+    p->config = dnstap__tls_carve_config(&arena, &set);
+    p->tls = dnstap__tls_carve(&arena, &set);
+    code = dnstap__tls_load(p->config, &set, error);
     if (p->config->note[0]) fprintf(stderr, "%s\n", p->config->note);
     if (code < 0) return code;
     dnstap__tls_reload(p->config); /* nothing has changed: it must change nothing */

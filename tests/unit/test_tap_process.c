@@ -322,7 +322,7 @@ static void test_signals_are_handled_anywhere_but_in_the_taps_thread(void **stat
     collector_open(&c, "signals");
     peer_options(&o, c.endpoint);
     tap = peer_start(&o);
-    tap_thread = tap->thread;
+    tap_thread = tap->thread.id;
     sigemptyset(&one);
     sigaddset(&one, SIGUSR1);
     handled = in_tap_thread = 0;

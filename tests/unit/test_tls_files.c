@@ -251,13 +251,13 @@ static void test_addresses_are_told_from_names(void **state)
     uint8_t address[16];
 
     (void)state;
-    assert_int_equal(dnstap__tls_numeric("192.0.2.1", address), 4);
+    assert_int_equal(dnstap__parse_ip("192.0.2.1", address), 4);
     assert_memory_equal(address, "\xc0\0\x02\x01", 4);
-    assert_int_equal(dnstap__tls_numeric("2001:db8::1", address), 16);
-    assert_int_equal(dnstap__tls_numeric("fe80::1%lo", address), 16);
-    assert_int_equal(dnstap__tls_numeric("192.0.2", address), 0);
-    assert_int_equal(dnstap__tls_numeric("192.0.2.1.example", address), 0);
-    assert_int_equal(dnstap__tls_numeric("server.test", address), 0);
+    assert_int_equal(dnstap__parse_ip("2001:db8::1", address), 16);
+    assert_int_equal(dnstap__parse_ip("fe80::1%lo", address), 16);
+    assert_int_equal(dnstap__parse_ip("192.0.2", address), 0);
+    assert_int_equal(dnstap__parse_ip("192.0.2.1.example", address), 0);
+    assert_int_equal(dnstap__parse_ip("server.test", address), 0);
 }
 
 /* Every prefix of a certificate, and every byte of it changed: read within its memory. */

@@ -156,23 +156,25 @@ typedef struct pair {
 static inline int side_load(side *s, bool server)
 {
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
+    dnstap__tls_settings set = dnstap__tls_settings_of(&s->options, "server.test");
     dnstap_transport lower;
     int code;
 
-    (void)dnstap__tls_carve_config(&arena, &s->options);
-    (void)dnstap__tls_carve(&arena, &s->options, server);
+    set.endpoint = "tls://server.test:6000";
+    set.server = server;
+    (void)dnstap__tls_carve_config(&arena, &set);
+    (void)dnstap__tls_carve(&arena, &set);
     free(s->memory);
     s->memory = malloc(arena.used);
     assert_non_null(s->memory);
     arena.base = (uint8_t *)s->memory;
     arena.size = arena.used;
     arena.used = 0;
-    s->config = dnstap__tls_carve_config(&arena, &s->options);
-    s->tls = dnstap__tls_carve(&arena, &s->options, server);
+    s->config = dnstap__tls_carve_config(&arena, &set);
+    s->tls = dnstap__tls_carve(&arena, &set);
     assert_false(arena.overflow);
     assert_int_equal(arena.used, arena.size);
-    code = dnstap__tls_load(s->config, &s->options, server, "server.test", "tls://server.test:6000",
-                            &s->error);
+    code = dnstap__tls_load(s->config, &set, &s->error);
     if (code < 0) return code;
     lower.self = &s->wires;
     lower.start = NULL;
