@@ -9,16 +9,33 @@
  *   Link with -lprotobuf-nanopb -lbearssl -lpthread; with -DDNSTAP_NO_TLS BearSSL is not needed.
  *   Include it before system headers in that one file, or compile with _POSIX_C_SOURCE=200809L.
  *
- * CONTENTS (search for >>word; API first, then the implementation in the same order)
- *   >>results    what functions return, and texts for it
- *   >>message    what happened: a struct of borrowed bytes, its setters, the schema's names
- *   >>codec      message to payload and back
- *   >>frame      Frame Streams as two state machines
- *   >>transport  how bytes travel; bring your own
- *   >>tap        a producer: open, log, service, status, close
- *   >>sink       a consumer: listens, or reads a file
- *   In the implementation only: >>platform, >>util, >>generated (by nanopb), >>ring, >>tls;
- *   >>changes and >>license are at the end.
+ * CONTENTS (search for >>word; those with a star are in the API, too, which comes first)
+ *   >>platform      what this build has, and all it includes
+ *   >>system        what differs by system: clocks, threads, entropy, wake-up descriptor
+ *   >>util          numbers, texts, memory from one block
+ *   >>results *     what functions return, and texts for it
+ *   >>generated     made by nanopb from proto/
+ *   >>message *     what happened: a struct of borrowed bytes, its setters, the schema's names
+ *   >>codec *       message to payload and back
+ *   >>frame *       Frame Streams as two state machines
+ *   >>ring          bytes from a producer to the service
+ *   >>transport *   how bytes travel; bring your own; sockets
+ *   >>file          a file as a transport
+ *   >>endpoint      texts to transports, and what each kind is like
+ *   >>names         a host's name to addresses
+ *   >>listen        a socket that accepts
+ *   >>x509          what a certificate says
+ *   >>certificates  files to anchors, chains, keys
+ *   >>verify        whom TLS trusts, and what is said when it does not
+ *   >>tls           records over another transport
+ *   >>tap *         a producer of dnstap: open, log, service, status, close; its states
+ *   >>wake          how the service sleeps and is woken
+ *   >>producer      what a thread that logs does
+ *   >>connection    from look-up to FINISH, and round again
+ *   >>service       turns, loops, the books
+ *   >>open          options, memory, open, close
+ *   >>sink *        a consumer: listens, or reads a file
+ *   >>changes and >>license are at the end; how it all works stands before >>platform.
  *
  * QUICK START
  *   #define DNSTAP_IMPLEMENTATION
@@ -731,6 +748,52 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(DNSTAP_IMPLEMENTATION_INCLUDED)
 #define DNSTAP_IMPLEMENTATION_INCLUDED
 
+/* HOW IT WORKS, in the order of time. Each step is the function named; the rooms say the rest.
+ *
+ * A message, from dnstap_log to the kernel
+ *
+ *   a producer, any thread                      the service, one thread at a time
+ *   ──────────────────────                      ─────────────────────────────────
+ *   dnstap_log          finds the thread's      dnstap_start's thread is in dnstap__run, a foreign
+ *   │ dnstap__claim     ring, the first time    loop calls dnstap_service: dnstap__turn, and then
+ *   dnstap__record      wanted? one load        dnstap__step, step after step
+ *   │ dnstap__plan_message   room it may take   │ dnstap__in_started
+ *   │ dnstap__ring_reserve   or it is dropped   │   dnstap__due     asleep, nothing new: waits
+ *   │ dnstap__write_message  its bytes, once    │   dnstap__disarm  awake: producers don't call
+ *   │ dnstap__ring_publish ──── ring ─────────► │   dnstap__pump    ring after ring
+ *   │ behind wake_at?                           │   │ dnstap__send_span  what lies in one piece
+ *   │ dnstap__wake      if it sleeps: one call  │   │   dnstap__send     to the transport
+ *   1, or a cause                    │          │   │   dnstap__whole_frames  how many are out
+ *                                    ▼          │   │   dnstap__ring_release  their room is free
+ *                           poll returns, turn  │   dnstap__rest    all sent: dnstap__arm, sleep
+ *
+ * What a sink receives, and what a tap hears
+ *
+ *   dnstap_sink_service    dnstap__accept_one: a place and a reader for a new connection
+ *   │ dnstap__serve        for each source
+ *   │ │ dnstap__read_source     its transport's recv, into the block that all share
+ *   │ │ dnstap__digest          dnstap_frame_reader_feed: up to the end of a frame, copied only
+ *   │ │                         when it came in pieces
+ *   │ │   dnstap__take_frame    dnstap_decode: a message that borrows from the frame
+ *   │ │   dnstap__hand_out      options.receive
+ *   │ │ dnstap__reply           ACCEPT, FINISH
+ *   │ dnstap__drop         a source that ended: how, counted
+ *   A tap hears ACCEPT and FINISH only: dnstap__receive, dnstap_frame_writer_receive.
+ *
+ * A connection that breaks
+ *
+ *   send or recv fails, or dnstap__give_up at a deadline
+ *   dnstap__break           the text: what failed, on what, why; dnstap__show_failure counts, and
+ *   │                       logs the first of an outage
+ *   │ dnstap__back_off      when to try again
+ *   │ dnstap__disconnect    closed; `done` = 0: a frame that was half out is whole in its ring
+ *   BROKEN ··· IDLE         dnstap__in_broken, at that time; meanwhile producers fill their rings,
+ *   │                       and what finds no room is dropped and counted: dnstap__refuse
+ *   dnstap__in_idle         names (a thread looks them up), certificates that changed
+ *   dnstap__in_connecting, in_securing, in_greeting     READY, ACCEPT, START
+ *   dnstap__begin           STARTED: dnstap__recover logs the end of the outage; the rings go on at
+ *                           their tails, with the oldest message first */
+
 /* ---- >>platform --------------------------------------------------------------------------- */
 
 /* What this build has, decided once as 0 or 1, and all that is included; the rest of the file asks
@@ -840,7 +903,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #endif
 /* What always holds, said where it must: nothing in a user's build, abort in the tests'. */
 #ifndef DNSTAP_ASSERT
-#define DNSTAP_ASSERT(x) ((void)0)
+#define DNSTAP_ASSERT(x) ((void)sizeof(!(x))) /* not evaluated */
 #endif
 /* The hot path is worth its size, but not where size is what counts. */
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
@@ -1535,38 +1598,40 @@ typedef struct dnstap__host_port {
     dnstap_bytes address;
 } dnstap__host_port;
 
-static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_port *e)
+/* Takes a socket address apart; an IPv4-mapped one is IPv4. h borrows from it. DNSTAP_BAD_MESSAGE:
+ * of another family. */
+static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_port *h)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* RFC 4291 */
     const uint8_t *bytes = (const uint8_t *)address, *ip, *port;
     if (address->sa_family == AF_INET) {
         ip = bytes + offsetof(struct sockaddr_in, sin_addr);
         port = bytes + offsetof(struct sockaddr_in, sin_port);
-        e->family = DNSTAP_FAMILY_INET;
+        h->family = DNSTAP_FAMILY_INET;
     } else if (address->sa_family == AF_INET6) {
         ip = bytes + offsetof(struct sockaddr_in6, sin6_addr);
         port = bytes + offsetof(struct sockaddr_in6, sin6_port);
-        e->family = DNSTAP_FAMILY_INET6;
+        h->family = DNSTAP_FAMILY_INET6;
         if (memcmp(ip, mapped, sizeof mapped) == 0) {
             ip += sizeof mapped;
-            e->family = DNSTAP_FAMILY_INET;
+            h->family = DNSTAP_FAMILY_INET;
         }
     } else {
         return DNSTAP_BAD_MESSAGE;
     }
-    e->port = (uint32_t)port[0] << 8 | port[1];
-    e->address = dnstap_bytes_of(ip, e->family == DNSTAP_FAMILY_INET ? 4 : 16);
+    h->port = (uint32_t)port[0] << 8 | port[1];
+    h->address = dnstap_bytes_of(ip, h->family == DNSTAP_FAMILY_INET ? 4 : 16);
     return DNSTAP_OK;
 }
 
 /* Both addresses of a message share one family: other is the one that this must go with. */
 static int dnstap__set_address(dnstap_message *m, const struct sockaddr *address, uint32_t protocol,
-                               dnstap_bytes other, dnstap__host_port *e)
+                               dnstap_bytes other, dnstap__host_port *h)
 {
-    int n = dnstap__from_sockaddr(address, e);
+    int n = dnstap__from_sockaddr(address, h);
     if (n < 0) return n;
-    if (other.data && other.size != e->address.size) return DNSTAP_BAD_MESSAGE;
-    m->socket_family = e->family;
+    if (other.data && other.size != h->address.size) return DNSTAP_BAD_MESSAGE;
+    m->socket_family = h->family;
     m->socket_protocol = protocol;
     return DNSTAP_OK;
 }
@@ -1574,22 +1639,22 @@ static int dnstap__set_address(dnstap_message *m, const struct sockaddr *address
 DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr *address,
                                         uint32_t protocol)
 {
-    dnstap__host_port e;
-    int n = dnstap__set_address(m, address, protocol, m->response_address, &e);
+    dnstap__host_port h;
+    int n = dnstap__set_address(m, address, protocol, m->response_address, &h);
     if (n < 0) return n;
-    m->query_address = e.address;
-    m->query_port = e.port;
+    m->query_address = h.address;
+    m->query_port = h.port;
     return DNSTAP_OK;
 }
 
 DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct sockaddr *address,
                                            uint32_t protocol)
 {
-    dnstap__host_port e;
-    int n = dnstap__set_address(m, address, protocol, m->query_address, &e);
+    dnstap__host_port h;
+    int n = dnstap__set_address(m, address, protocol, m->query_address, &h);
     if (n < 0) return n;
-    m->response_address = e.address;
-    m->response_port = e.port;
+    m->response_address = h.address;
+    m->response_port = h.port;
     return DNSTAP_OK;
 }
 #endif
@@ -1730,6 +1795,7 @@ static void dnstap__fill_policy(dnstap__Policy *to, const dnstap_policy *from)
 #define DNSTAP__FILL(to, from, field) \
     ((to)->field = (from)->field, (to)->has_##field = DNSTAP__HAS(from, field) != 0)
 
+/* A message as the descriptors want it. */
 static void dnstap__fill_message(dnstap__Message *to, const dnstap_message *from)
 {
     to->type = from->type;
@@ -2071,9 +2137,9 @@ DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dn
     return (size_t)(end - out);
 }
 
-/* Decoding. What reads a field returns 1; 0: it is not known, and was skipped; or an error. */
-
-enum { DNSTAP__GROUP_DEPTH = 32 };
+/* Decoding. What reads a field returns SOME; NONE: it is not known and was skipped, or there is no
+ * more; or an error. */
+enum { DNSTAP__NONE = 0, DNSTAP__SOME = 1, DNSTAP__GROUP_DEPTH = 32 };
 
 /* What is left of a payload, or of a message in it. */
 typedef struct dnstap__input {
@@ -2097,7 +2163,7 @@ static pb_istream_t dnstap__stream_of(const dnstap__input *in)
 static int dnstap__advance(dnstap__input *in, const pb_istream_t *stream, bool ok)
 {
     in->p = in->end - stream->bytes_left;
-    return ok ? 1 : DNSTAP_BAD_PAYLOAD;
+    return ok ? DNSTAP__SOME : DNSTAP_BAD_PAYLOAD;
 }
 
 /* Most are of one byte, and not worth a stream; lengths and ports are often of two. */
@@ -2107,7 +2173,7 @@ static int dnstap__read_varint(dnstap__input *in, uint64_t *out)
     if (in->end - in->p >= 2 && in->p[1] < 0x80) {
         *out = (in->p[0] & 0x7fu) | (uint32_t)in->p[1] << 7;
         in->p += 2;
-        return 1;
+        return DNSTAP__SOME;
     }
     stream = dnstap__stream_of(in);
     return dnstap__advance(in, &stream, pb_decode_varint(&stream, out));
@@ -2117,7 +2183,7 @@ DNSTAP__INLINE int dnstap__read_uint64(dnstap__input *in, uint64_t *out)
 {
     if (in->p == in->end || *in->p >= 0x80) return dnstap__read_varint(in, out);
     *out = *in->p++;
-    return 1;
+    return DNSTAP__SOME;
 }
 
 static int dnstap__read_fixed32(dnstap__input *in, uint32_t *out)
@@ -2132,17 +2198,17 @@ static int dnstap__skip_value(dnstap__input *in, uint32_t wire)
     return dnstap__advance(in, &stream, pb_skip_field(&stream, (pb_wire_type_t)wire));
 }
 
-/* The key of the next field: its number and wire type. 1; 0: there is none; or an error. */
+/* The key of the next field: its number and wire type. */
 static int dnstap__next_key(dnstap__input *in, uint32_t *key)
 {
     uint64_t v;
     int n;
-    if (in->p == in->end) return 0;
+    if (in->p == in->end) return DNSTAP__NONE;
     n = dnstap__read_uint64(in, &v);
     if (n < 0) return n;
     if (v < 1u << 3 || v > UINT32_MAX) return DNSTAP_BAD_PAYLOAD; /* number 0, or too large */
     *key = (uint32_t)v;
-    return 1;
+    return DNSTAP__SOME;
 }
 
 /* Skips a field whose key was read. nanopb refuses groups; here they are skipped with all that is
@@ -2161,7 +2227,7 @@ static int dnstap__skip(dnstap__input *in, uint32_t key)
         } else if (dnstap__skip_value(in, key & 7) < 0) {
             return DNSTAP_BAD_PAYLOAD;
         }
-        if (depth == 0) return 0;
+        if (depth == 0) return DNSTAP__NONE;
         if (dnstap__next_key(in, &key) <= 0) return DNSTAP_BAD_PAYLOAD;
     }
 }
@@ -2174,7 +2240,7 @@ static int dnstap__read_bytes(dnstap__input *in, dnstap_bytes *out)
     if (size > (size_t)(in->end - in->p)) return DNSTAP_BAD_PAYLOAD;
     *out = dnstap_bytes_of(in->p, (size_t)size);
     in->p += (size_t)size;
-    return 1;
+    return DNSTAP__SOME;
 }
 
 /* The low 32 bits, as protobuf has it. */
@@ -2192,9 +2258,9 @@ static int dnstap__read_enum(dnstap__input *in, uint32_t *out)
     uint32_t v;
     int n = dnstap__read_uint32(in, &v);
     if (n < 0) return n;
-    if (v > INT32_MAX) return 0;
+    if (v > INT32_MAX) return DNSTAP__NONE;
     *out = v;
-    return 1;
+    return DNSTAP__SOME;
 }
 
 static int dnstap__policy_field(dnstap__input *in, uint32_t key, dnstap_policy *p)
@@ -2228,9 +2294,10 @@ static int dnstap__read_policy(dnstap__input *outer, dnstap_policy *p)
         n = dnstap__policy_field(&in, key, p);
         if (n < 0) return n;
     }
-    return n < 0 ? n : 1;
+    return n < 0 ? n : DNSTAP__SOME;
 }
 
+/* One field of a Message into m; a policy into *policy. SOME, NONE or an error, as above. */
 static int dnstap__message_field(dnstap__input *in, uint32_t key, dnstap_message *m,
                                  dnstap_policy *policy)
 {
@@ -2286,7 +2353,7 @@ static int dnstap__read_message(dnstap__input *outer, dnstap_message *m, dnstap_
         if (n < 0) return n;
         if (n > 0) m->present |= 1u << (key >> 3);
     }
-    return n < 0 ? n : 1;
+    return n < 0 ? n : DNSTAP__SOME;
 }
 
 /* What an envelope holds besides m. */
@@ -2352,6 +2419,7 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
         0, 0, 0, 0, 0, 0, 0, 34, 0, 0, 0, type, 0, 0, 0, 1, 0, 0, 0, 22, DNSTAP__LETTERS \
     }
 
+/* What we send of each type, static; empty for a type that does not exist. */
 static dnstap_bytes dnstap__control_frame(dnstap_control type)
 {
     static const uint8_t accept_frame[] = DNSTAP__WITH_TYPE(DNSTAP_CONTROL_ACCEPT);
@@ -2913,6 +2981,7 @@ static int dnstap__socket_open(dnstap__socket *s)
     return DNSTAP_OK;
 }
 
+/* Connects, without waiting: DNSTAP_AGAIN until the kernel has an answer. */
 static int dnstap__socket_start(void *self, short *wants)
 {
     dnstap__socket *s = (dnstap__socket *)self;
@@ -3095,6 +3164,7 @@ static bool dnstap__file_claim(const dnstap__file *f)
 static bool dnstap__file_claim(const dnstap__file *f) { return f != NULL; }
 #endif
 
+/* Opens, claims and prepares the file; what fails leaves it closed. */
 static int dnstap__file_start(void *self, short *wants)
 {
     dnstap__file *f = (dnstap__file *)self;
@@ -3419,6 +3489,7 @@ static const dnstap__scheme *dnstap__scheme_of(const char *endpoint, const char 
     return NULL;
 }
 
+/* Takes a text apart; e->path points into it. any_port: 0 too, for those who listen. */
 static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool any_port,
                                   dnstap_error *error)
 {
@@ -3592,6 +3663,7 @@ static int dnstap__lookup_run(dnstap__names *n, dnstap__lookup *l, const int fds
     return result;
 }
 
+/* DNSTAP_AGAIN: a thread looks the name up, and names->fd will tell; or why it can't. */
 static int dnstap__lookup_start(dnstap__names *n)
 {
     dnstap__lookup *l = (dnstap__lookup *)DNSTAP_MALLOC(sizeof *l);
@@ -3768,6 +3840,7 @@ static void dnstap__listen_options(int fd, int family)
     if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
 }
 
+/* Binds and listens. endpoint must outlive the listener; on error dnstap__listener_close is due. */
 static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
                                  const char *endpoint, dnstap_error *error)
 {
@@ -3938,6 +4011,7 @@ static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
     }
 }
 
+/* Finds the parts of a certificate (RFC 5280, 4.1), which x borrows. False: it is malformed. */
 static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
 {
     dnstap__der r, certificate, tbs, skip;
@@ -4084,9 +4158,9 @@ static void dnstap__stamp_day(const char *stamp, char out[11])
 /* ---- >>certificates ----------------------------------------------------------------------- */
 
 /* From files and blocks, PEM or DER, to what BearSSL takes: anchors, a chain, a key. In: one source
- * after the other; out: a store, in one piece of memory. Always: a store is whole or its loading has
- * failed with a text; nothing of a key is left in memory but in the store. BearSSL 0.6 has traps,
- * which are named where they are stepped around. */
+ * after the other; out: a store, in one piece of memory. Always: a store is whole or its loading
+ * has failed with a text; nothing of a key is left in memory but in the store. BearSSL 0.6 has
+ * traps, which are named where they are stepped around. */
 #if DNSTAP__HAS_TLS
 /* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
 enum {
@@ -4250,6 +4324,7 @@ static void dnstap__tls_wipe(void *data, size_t size)
     while (size--) *p++ = 0;
 }
 
+/* Copies what was decoded into the store; key_type stays 0 when there is nothing usable. */
 static void dnstap__tls_keep_key(dnstap__tls_store *s, const br_skey_decoder_context *d)
 {
     const br_rsa_private_key *rsa = br_skey_decoder_get_rsa(d);
@@ -4361,6 +4436,7 @@ static int dnstap__tls_bad_object(dnstap__tls_loader *l)
     return DNSTAP_OK;
 }
 
+/* Feeds PEM; each object that ends is taken. DNSTAP_OK, or the error of a source that is no use. */
 static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t size)
 {
     int result = DNSTAP_OK;
@@ -4576,9 +4652,9 @@ static int dnstap__tls_check_key(const dnstap__tls_store *s, const char *cert, c
 
 /* Whom a connection trusts, and what is said when it does not. A `config` is what the settings and
  * their files give, loaded once for all connections, anew when a file changed. In: settings; out:
- * two classes for BearSSL's engine, one that verifies and one for skipverify; a text for each error.
- * Always: without an anchor, a name or a clock nothing is trusted; settings that can't be met are an
- * error when they are loaded, and what was loaded before stays in use when they can't be any more. */
+ * two classes for BearSSL's engine, one that verifies and one for skipverify; a text for each
+ * error. Always: without an anchor, a name or a clock nothing is trusted; settings that can't be
+ * met are an error when they are loaded; what was loaded stays in use when its files go bad. */
 #if DNSTAP__HAS_TLS
 /* As tls_output: input and output share one buffer, of tls_input bytes. */
 #define DNSTAP__TLS_SHARED ((size_t)-1)
@@ -5083,6 +5159,7 @@ static int dnstap__tls_say(dnstap__tls *t, int code, const char *text)
     return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s", text);
 }
 
+/* The dates, if they are those of the peer's own certificate; else they are of one above it. */
 static int dnstap__tls_say_expired(dnstap__tls *t)
 {
     char from[DNSTAP__STAMP], to[DNSTAP__STAMP], clock[DNSTAP__STAMP];
@@ -5229,6 +5306,7 @@ static void dnstap__tls_set_engine(dnstap__tls *t, br_ssl_engine_context *e)
     dnstap__tls_set_buffers(t, e);
 }
 
+/* The class for this connection, over the anchors that are loaded now. */
 static void dnstap__tls_set_verifier(dnstap__tls *t)
 {
     const dnstap__tls_store *s = &t->config->store[t->config->current];
@@ -5516,6 +5594,8 @@ static int dnstap__tls_broken(dnstap__tls *t, int result)
     return DNSTAP_END;
 }
 
+/* Seals at most one record. Returns its plain size once all of its ciphertext is out; until then
+ * DNSTAP_AGAIN, to be called with the same bytes. */
 static long dnstap__tls_send(void *self, const void *data, size_t size, short *wants)
 {
     dnstap__tls *t = (dnstap__tls *)self;
@@ -5546,6 +5626,7 @@ static long dnstap__tls_send(void *self, const void *data, size_t size, short *w
     return (long)n;
 }
 
+/* Opens records until one has data; bytes are copied out, at most size. */
 static long dnstap__tls_recv(void *self, void *data, size_t size, short *wants)
 {
     dnstap__tls *t = (dnstap__tls *)self;
@@ -5592,6 +5673,7 @@ static void dnstap__tls_goodbye(dnstap__tls *t)
     t->state = DNSTAP__TLS_CLOSING;
 }
 
+/* close_notify both ways. DNSTAP_OK, too, when the peer just closes; else DNSTAP_AGAIN. */
 static int dnstap__tls_shut(void *self, short *wants)
 {
     dnstap__tls *t = (dnstap__tls *)self;
@@ -5671,8 +5753,8 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
  * rings and a few words; the service, one thread at a time, has the rest. In: options; out: the
  * structs, the table of states, and the one function that changes them. Always: a link is inside a
  * frame of at most one ring, `current`, `done` bytes past its tail, and everything before a tail is
- * in the kernel whole; a link that breaks sets done to 0, so that the next one starts with the first
- * frame that was not sent whole. */
+ * in the kernel whole; a link that breaks sets done to 0, so that the next one starts with the
+ * first frame that was not sent whole. */
 enum { DNSTAP__ALIGN = 64, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
@@ -5754,18 +5836,19 @@ struct dnstap_tap {
  * dnstap__give_up), and which function leads where. Any but IDLE, FINISHED and BROKEN breaks to
  * BROKEN, or, when a name has a further address and the connection had not begun, to CONNECTING.
  *
- *   state       holds                                        lasts     leads to
- *   IDLE        nothing is open                              no time   in_idle: RESOLVING, CONNECTING
- *   RESOLVING   the name's look-up, with its descriptor      T         in_resolving: CONNECTING
- *   CONNECTING  lower, which starts                          T         in_connecting: SECURING
- *   SECURING    lower is up; TLS over it starts              T         in_securing: GREETING
- *   GREETING    transport is up; the writer sends READY,     T         in_greeting: STARTED
+ *   state       holds                                     lasts     leads to
+ *   IDLE        nothing is open                           no time   in_idle: RESOLVING, CONNECTING
+ *   RESOLVING   the name's look-up, with its descriptor   T         in_resolving: CONNECTING
+ *   CONNECTING  lower, which starts                       T         in_connecting: SECURING
+ *   SECURING    lower is up; TLS over it starts           T         in_securing: GREETING
+ *   GREETING    transport is up; the writer sends READY,  T         in_greeting: STARTED
  *               gets ACCEPT, sends START
- *   STARTED     the writer is in DATA; rings may be armed    for ever  in_started: STOPPING
- *   STOPPING    no frame is half out; STOP, FINISH           T         in_stopping: SHUTTING
- *   SHUTTING    the transport's orderly end (TLS's)          T         in_shutting: FINISHED
- *   FINISHED    nothing is open                              no time   in_finished: IDLE, but at close
- *   BROKEN      nothing is open, but a file that keeps       retry_at  in_broken: IDLE */
+ *   STARTED     the writer is in DATA; rings may be       for ever  in_started: STOPPING
+ *               armed
+ *   STOPPING    no frame is half out; STOP, FINISH        T         in_stopping: SHUTTING
+ *   SHUTTING    the transport's orderly end (TLS's)       T         in_shutting: FINISHED
+ *   FINISHED    nothing is open                           no time   in_finished: IDLE, not at close
+ *   BROKEN      nothing is open, but a file that keeps    retry_at  in_broken: IDLE */
 #define DNSTAP__TO(state) (1u << (state))
 static const uint16_t dnstap__ways[DNSTAP_STATE_COUNT] = {
     /* IDLE */ DNSTAP__TO(DNSTAP_RESOLVING) | DNSTAP__TO(DNSTAP_CONNECTING),
@@ -5858,19 +5941,19 @@ static int dnstap__enter(dnstap__link *l, dnstap_state state)
 
 /* ---- >>wake ------------------------------------------------------------------------------- */
 
-/* Sleep and wake-up, from both sides. In: the rings' marks and `sleep`; out: one call when a message
- * finds the service asleep, none while it is awake.
+/* Sleep and wake-up, from both sides. In: the rings' marks and `sleep`; out: one call when a
+ * message finds the service asleep, none while it is awake.
  *
  * The service arms: it stores each ring's wake_at (what it has looked at, plus a mark for a NAP),
  * exchanges `sleep`, and looks once more. A producer publishes, then loads wake_at; behind it, and
  * with `sleep` not AWAKE, it exchanges `sleep` to AWAKE and makes the one wake-up call. No fence
- * orders its store before its load: the load may be stale while the store is still on its way. A NAP
- * is bounded by the flush time, so nothing is lost. Before a long sleep the look is repeated, still
- * armed, after membarrier(2), which makes every store before it visible and every load after it see
- * the mark; or else after one armed round of the flush time, by when stores are visible. Whatever
- * disarms starts over. tests/unit/test_wake_model.c checks all interleavings.
+ * orders its store before its load: the load may be stale while the store is still on its way. A
+ * NAP is bounded by the flush time, so nothing is lost. Before a long sleep the look is repeated,
+ * still armed, after membarrier(2), which makes every store before it visible and every load after
+ * it see the mark; or else after one armed round of the flush time, by when stores are visible.
+ * Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings.
  *
- * Always: nothing is armed while nothing can be sent; never straight from a NAP into a long sleep. */
+ * Always: nothing is armed while nothing can be sent; no NAP goes straight into a long sleep. */
 
 /* The wake-up call: the hook, or one write to a descriptor. Not from a forked child that did not
  * call dnstap_after_fork: it shares the descriptor with the process that services. */
@@ -6415,8 +6498,8 @@ static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
     dnstap__unlock(tap);
 }
 
-/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before `published`,
- * so what counts as seen was surely looked at. */
+/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before
+ * `published`, so what counts as seen was surely looked at. */
 static long dnstap__send_span(dnstap__link *l, dnstap__ring *r)
 {
     const uint8_t *data = NULL;
@@ -6555,6 +6638,7 @@ static int dnstap__give_up(dnstap__link *l)
     return dnstap__break(l, DNSTAP_TIMEOUT, 0, text);
 }
 
+/* One state's turn: DNSTAP__GO or DNSTAP__WAIT. */
 static int dnstap__step(dnstap__link *l, bool readable)
 {
     if (l->tap->now >= dnstap__deadline(l)) return dnstap__give_up(l);
@@ -6586,8 +6670,8 @@ static int dnstap__step(dnstap__link *l, bool readable)
 /* ---- >>service ---------------------------------------------------------------------------- */
 
 /* Turns: what is due now, and when the next one is. In: calls from the tap's own thread or from a
- * foreign loop; out: steps of the link, descriptors and a timeout for that loop, the books, reports.
- * Always: one thread at a time, in the process that owns the tap; a turn is bounded. */
+ * foreign loop; out: steps of the link, descriptors and a timeout for that loop, the books,
+ * reports. Always: one thread at a time, in the process that owns the tap; a turn is bounded. */
 static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
 {
     const dnstap__ring *r;
@@ -6916,8 +7000,8 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 /* ---- >>open ------------------------------------------------------------------------------- */
 
 /* A tap's beginning and end. In: options; out: a tap in one block of memory. Always: options are
- * resolved and checked in one place, before anything is opened; the same code adds up the memory and
- * carves it; what fails leaves nothing open, and a text; close ends within its time. */
+ * resolved and checked in one place, before anything is opened; the same code adds up the memory
+ * and carves it; what fails leaves nothing open, and a text; close ends within its time. */
 
 /* Options with their defaults, and what follows from them. */
 typedef struct dnstap__setup {
@@ -6937,6 +7021,7 @@ static size_t dnstap__power_of_two(size_t n)
     return power;
 }
 
+/* Defaults and limits of queue, rings and messages, which depend on each other. */
 static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
 {
     size_t each = o->full ? 512 : 128, messages;
@@ -6966,6 +7051,7 @@ static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
     return DNSTAP_OK;
 }
 
+/* Defaults and limits of the rest. */
 static int dnstap__resolve_numbers(dnstap_options *o, dnstap_error *error)
 {
     if (!o->producers) o->producers = DNSTAP__HAS_THREADS ? 8 : 1;
@@ -6988,6 +7074,7 @@ static int dnstap__resolve_numbers(dnstap_options *o, dnstap_error *error)
     return DNSTAP_OK;
 }
 
+/* All of the setup. Nothing is opened yet; error may be NULL. */
 static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *options,
                                    dnstap_error *error)
 {
@@ -7207,6 +7294,7 @@ static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
     return NULL;
 }
 
+/* Lays a tap out in memory, and opens what it needs. NULL: nothing is left open. */
 static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *s,
                                 dnstap_error *error)
 {
@@ -7343,10 +7431,11 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
 /* The consumer's side: a listener and what it accepted, or a file; each a source, with a transport
- * and a frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each source
- * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where it
- * is, else it is collected in the source's buffer. Always: memory is bounded by max_connections and
- * max_frame, and touched as it is used; a source that fails costs the others nothing. */
+ * and a frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each
+ * source ended. Bytes are read into one block for all; a frame that lies whole in it is handed out
+ * where it is, else it is collected in the source's buffer. Always: memory is bounded by
+ * max_connections and max_frame, and touched as it is used; a source that fails costs the others
+ * nothing. */
 #if DNSTAP__HAS_SINK
 enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8, DNSTAP__ACCEPT_PAUSE_MS = 100 };
 
@@ -7696,6 +7785,7 @@ static int dnstap__sink_memory(dnstap_sink *sink)
     return DNSTAP_OK;
 }
 
+/* Options, memory, and what is listened on or read. What fails is freed by dnstap_sink_close. */
 static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *options,
                                 dnstap_error *error)
 {

@@ -64,7 +64,7 @@ static void deliver(const char *host)
     tap = peer_start(&o);
     log_many(tap, 50);
     collector_read_until(&c, 50);
-    collector_hang_up(&c); /* and once more */
+    collector_hang_up(&c);              /* and once more */
     do dnstap_get_status(tap, &status); /* what is sent before it notices is the kernel's to lose */
     while (!status.failures && real_ms() < end);
     log_many(tap, 50);
