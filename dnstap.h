@@ -126,6 +126,10 @@
  *   at a time. dnstap_close: when no other
  *   thread is in the tap, and those that have logged and ended are joined. One thread's messages
  *   are delivered in order; those of several threads may overtake each other.
+ *   None of them may be called from a signal handler: it may have interrupted another one, whose
+ *   ring is half written. A thread may be cancelled: no lock is held where it can end. What unloads
+ *   the library (dlclose) does so after dnstap_close and when no name is looked up: that thread may
+ *   outlive the tap.
  *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
  *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one wake-up: getpid,
  *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake.
@@ -182,6 +186,9 @@
     !defined(_XOPEN_SOURCE) && !defined(_DEFAULT_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE 1
+#endif
+#if defined(DNSTAP_IMPLEMENTATION) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64 /* files beyond 2 GiB on 32-bit machines */
 #endif
 
 #ifndef DNSTAP_H_INCLUDED
@@ -377,7 +384,8 @@ DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct socka
                                            uint32_t protocol);
 #endif
 
-/* Set seconds and nanoseconds, as present even where they are 0. */
+/* Set seconds and nanoseconds, as present even where they are 0; times before 1970 are absent, and
+ * a clock of 32 bits is taken to go on to 2106. */
 DNSTAP_API void dnstap_set_query_time(dnstap_message *m, const struct timespec *time);
 DNSTAP_API void dnstap_set_response_time(dnstap_message *m, const struct timespec *time);
 
@@ -623,7 +631,8 @@ DNSTAP_API int dnstap_reopen(dnstap_tap *tap);
 DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m);
 /* The same for a caller who numbers his threads 0 … producers - 1. One form for a tap, not both. */
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m);
-/* Whether a message of this type would be logged: one load. */
+/* Whether a message of this type would be logged: one load. False without a tap (NULL), and
+ * dnstap_log returns 0 then. */
 DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type);
 /* Whether the tap logs at all; it does when it opens. Any thread. */
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
@@ -658,9 +667,9 @@ typedef enum dnstap_state {
 } dnstap_state;
 DNSTAP_API const char *dnstap_state_name(dnstap_state state);
 
-/* Counters since open, pointer-wide inside: on 32-bit machines they wrap at 2^32. While no thread
- * is in log or service, logged = recorded + unwanted + dropped, dropped is the sum of its causes,
- * and recorded = sent + discarded + queued. */
+/* Counters since open, of 64 bits on every machine. While no thread is in log or service,
+ * logged = recorded + unwanted + dropped, dropped is the sum of its causes, and
+ * recorded = sent + discarded + queued. */
 typedef struct dnstap_status {
     dnstap_state state;
     uint64_t state_ms; /* for so long */
@@ -858,7 +867,6 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #endif
 #if DNSTAP__HAS_THREADS
 #include <pthread.h>
-#include <sched.h>
 #endif
 #if DNSTAP__HAS_MALLOC && !defined(DNSTAP_MALLOC)
 #include <stdlib.h>
@@ -1052,9 +1060,9 @@ typedef struct dnstap__thread {
     bool running;
 } dnstap__thread;
 typedef pthread_key_t dnstap__key;
+typedef pthread_mutex_t dnstap__mutex;
 
 static size_t dnstap__self(void) { return (size_t)pthread_self(); }
-static void dnstap__yield(void) { sched_yield(); }
 
 /* Starts a thread with all signals blocked in it. 0, or errno's value. */
 static int dnstap__thread_start(dnstap__thread *t, void *(*run)(void *), void *argument)
@@ -1081,14 +1089,18 @@ static int dnstap__key_open(dnstap__key *key, void (*leave)(void *))
     return pthread_key_create(key, leave);
 }
 static void dnstap__key_close(dnstap__key key) { pthread_key_delete(key); }
+static void dnstap__mutex_open(dnstap__mutex *m) { pthread_mutex_init(m, NULL); }
+static void dnstap__mutex_lock(dnstap__mutex *m) { pthread_mutex_lock(m); }
+static void dnstap__mutex_unlock(dnstap__mutex *m) { pthread_mutex_unlock(m); }
+static void dnstap__mutex_close(dnstap__mutex *m) { pthread_mutex_destroy(m); }
 #else
 typedef struct dnstap__thread {
     bool running;
 } dnstap__thread;
 typedef char dnstap__key;
+typedef char dnstap__mutex;
 
 static size_t dnstap__self(void) { return 1; }
-static void dnstap__yield(void) {}
 static int dnstap__thread_start(dnstap__thread *t, void *(*run)(void *), void *argument)
 {
     return t && run && argument ? 1 : 2;
@@ -1099,6 +1111,10 @@ static int dnstap__key_open(dnstap__key *key, void (*leave)(void *))
     return key && leave ? 0 : 1;
 }
 static void dnstap__key_close(dnstap__key key) { (void)key; }
+static void dnstap__mutex_open(dnstap__mutex *m) { (void)m; }
+static void dnstap__mutex_lock(dnstap__mutex *m) { (void)m; }
+static void dnstap__mutex_unlock(dnstap__mutex *m) { (void)m; }
+static void dnstap__mutex_close(dnstap__mutex *m) { (void)m; }
 #endif
 
 /* Orders every thread's stores before our later loads; false: the system has no such call. */
@@ -1576,10 +1592,11 @@ DNSTAP_POLICY_MATCHES(DNSTAP__X)
 /* In pieces: gcc clears as much in one with `rep stos`, which takes 10 ns longer. */
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
 {
+    enum { FIRST = sizeof *m / 3 & ~15u, SECOND = 2 * FIRST };
     char *p = (char *)m;
-    memset(p, 0, 64);
-    memset(p + 64, 0, 64);
-    memset(p + 128, 0, sizeof *m - 128);
+    memset(p, 0, FIRST);
+    memset(p + FIRST, 0, FIRST);
+    memset(p + SECOND, 0, sizeof *m - SECOND);
     m->type = type;
 }
 
@@ -1659,18 +1676,39 @@ DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct socka
 }
 #endif
 
+/* The seconds of a clock: one of 32 bits goes on after 2038 as if it had no sign; of 64 bits, what
+ * is before 1970 can't be told. */
+static bool dnstap__seconds(const struct timespec *time, uint64_t *seconds)
+{
+    if (sizeof time->tv_sec == 4)
+        *seconds = (uint32_t)time->tv_sec;
+    else
+        *seconds = (uint64_t)time->tv_sec;
+    return *seconds >> 63 == 0;
+}
+
+/* Sets a time, or leaves it absent: bits are those of its two fields in m->present. */
+static void dnstap__set_time(dnstap_message *m, uint64_t *sec, uint32_t *nsec, uint32_t bits,
+                             const struct timespec *time)
+{
+    bool known = dnstap__seconds(time, sec);
+
+    m->present = known ? m->present | bits : m->present & ~bits;
+    *sec = known ? *sec : 0;
+    *nsec = known ? (uint32_t)time->tv_nsec : 0;
+}
+
 DNSTAP_API void dnstap_set_query_time(dnstap_message *m, const struct timespec *time)
 {
-    m->query_time_sec = (uint64_t)time->tv_sec;
-    m->query_time_nsec = (uint32_t)time->tv_nsec;
-    m->present |= DNSTAP__PRESENT(query_time_sec) | DNSTAP__PRESENT(query_time_nsec);
+    dnstap__set_time(m, &m->query_time_sec, &m->query_time_nsec,
+                     DNSTAP__PRESENT(query_time_sec) | DNSTAP__PRESENT(query_time_nsec), time);
 }
 
 DNSTAP_API void dnstap_set_response_time(dnstap_message *m, const struct timespec *time)
 {
-    m->response_time_sec = (uint64_t)time->tv_sec;
-    m->response_time_nsec = (uint32_t)time->tv_nsec;
-    m->present |= DNSTAP__PRESENT(response_time_sec) | DNSTAP__PRESENT(response_time_nsec);
+    dnstap__set_time(m, &m->response_time_sec, &m->response_time_nsec,
+                     DNSTAP__PRESENT(response_time_sec) | DNSTAP__PRESENT(response_time_nsec),
+                     time);
 }
 
 typedef struct dnstap__name {
@@ -5758,6 +5796,7 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
 enum { DNSTAP__ALIGN = 64, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
+enum { DNSTAP__STILL_TURNS = 1000000 };
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
 enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
@@ -5796,6 +5835,24 @@ typedef struct dnstap__dialler {
     uint32_t random;
 } dnstap__dialler;
 
+/* Producers count in words, which wrap on small machines: here the sums over all rings go on in 64
+ * bits. They are brought up to date often enough that no word wraps twice. */
+enum {
+    DNSTAP__OUT,
+    DNSTAP__RECORDED,
+    DNSTAP__UNWANTED,
+    DNSTAP__LOST_FULL,
+    DNSTAP__LOST_LARGE,
+    DNSTAP__LOST_BUSY,
+    DNSTAP__LOST_BAD,
+    DNSTAP__LOST_DISCONNECTED,
+    DNSTAP__COUNTERS
+};
+typedef struct dnstap__books {
+    uint64_t total[DNSTAP__COUNTERS];
+    size_t seen[DNSTAP__COUNTERS]; /* the sums as they were */
+} dnstap__books;
+
 /* What others ask of the service. */
 typedef struct dnstap__requests {
     size_t close, hurry, reopen;
@@ -5813,6 +5870,8 @@ struct dnstap_tap {
     size_t enabled, heard; /* by dnstap_set_enabled; by a sink */
     size_t poller;         /* the thread that polls */
     size_t calls;          /* wake-up calls made */
+    size_t losses;         /* something was dropped since the last report */
+    size_t skew;           /* ms by which the clock went back, or stood still */
     dnstap__key key;
     dnstap__requests asked;
     /* the service's own */
@@ -5824,10 +5883,11 @@ struct dnstap_tap {
     dnstap__waker waker;
     dnstap__thread thread;
     int rest;
-    uint64_t now, flush_at, report_at;
-    size_t mark, calls_seen, reported;
-    size_t owner; /* process; 0: nobody started or serviced it yet */
-    size_t lock;  /* of `shown` */
+    uint64_t now, flush_at, report_at, count_at, reported;
+    size_t mark, calls_seen;
+    size_t owner;       /* process; 0: nobody started or serviced it yet */
+    dnstap__mutex lock; /* of `shown`, `books`, and what decides `wants`: held for a copy only */
+    dnstap__books books;
     dnstap_status shown;
     void *memory; /* to free; NULL: the caller's */
 };
@@ -5875,14 +5935,6 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state)
     return "unknown";
 }
 
-/* Guards what the service shows: held for a copy only. */
-static void dnstap__lock(dnstap_tap *tap)
-{
-    while (DNSTAP_EXCHANGE(&tap->lock, 1)) dnstap__yield();
-}
-
-static void dnstap__unlock(dnstap_tap *tap) { DNSTAP_STORE_RELEASE(&tap->lock, 0); }
-
 /* What producers may log: all while enabled and heard. Under the lock, for both may change. */
 static void dnstap__decide_wants(dnstap_tap *tap)
 {
@@ -5891,10 +5943,10 @@ static void dnstap__decide_wants(dnstap_tap *tap)
 
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
 {
-    dnstap__lock(tap);
+    dnstap__mutex_lock(&tap->lock);
     DNSTAP_STORE(&tap->enabled, enabled);
     dnstap__decide_wants(tap);
-    dnstap__unlock(tap);
+    dnstap__mutex_unlock(&tap->lock);
 }
 
 static void dnstap__say(dnstap_tap *tap, int level, const char *text)
@@ -5918,12 +5970,12 @@ static void dnstap__set_state(dnstap__link *l, dnstap_state state)
 {
     dnstap_tap *tap = l->tap;
 
-    dnstap__lock(tap);
+    dnstap__mutex_lock(&tap->lock);
     tap->shown.state = l->state = state;
     tap->shown.state_ms = l->since = tap->now;
     tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
     dnstap__decide_wants(tap);
-    dnstap__unlock(tap);
+    dnstap__mutex_unlock(&tap->lock);
     l->events = 0;
     l->stuck = 0;
     dnstap__disarm(tap);
@@ -6093,25 +6145,34 @@ DNSTAP__INLINE bool dnstap__wanted(size_t wants, uint32_t type)
 
 DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type)
 {
-    return dnstap__wanted(DNSTAP_LOAD(&tap->wants), type);
+    return tap && dnstap__wanted(DNSTAP_LOAD(&tap->wants), type);
 }
 
 /* Counts a message that was not recorded, by its cause. */
 DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 {
-    if (cause == DNSTAP_RING_FULL) {
+    bool lost = tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled);
+
+    if (cause == DNSTAP_RING_FULL)
         dnstap__add(&r->lost_full, 1);
-        dnstap__wake(tap);
-    } else if (cause == DNSTAP_TOO_LARGE)
+    else if (cause == DNSTAP_TOO_LARGE)
         dnstap__add(&r->lost_large, 1);
     else if (cause == DNSTAP_BAD_MESSAGE)
         dnstap__add(&r->lost_bad, 1);
-    else if (tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled)) {
+    else if (lost)
         dnstap__add(&r->lost_disconnected, 1);
-        cause = DNSTAP_DISCONNECTED;
-    } else
+    else
         dnstap__add(&r->unwanted, 1);
-    return cause;
+    if (cause || lost) DNSTAP_STORE(&tap->losses, 1);
+    return cause || !lost ? cause : DNSTAP_DISCONNECTED;
+}
+
+/* The shared ring's lock was not to be had, or there is no ring for such a producer. */
+DNSTAP__COLD int dnstap__refuse_busy(dnstap_tap *tap, dnstap__ring *r)
+{
+    dnstap__add_shared(&r->lost_busy);
+    DNSTAP_STORE(&tap->losses, 1);
+    return DNSTAP_BUSY;
 }
 
 /* A message whose plan is too large: whether it fits in truth. */
@@ -6121,8 +6182,9 @@ DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, dnstap_
     return DNSTAP_FRAME_HEADER + plan->size <= tap->max_message;
 }
 
-/* The hot path. The ring is the calling thread's. */
-static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
+/* Puts m into the ring; *bytes is what the ring has had then. */
+DNSTAP__INLINE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                               size_t *bytes)
 {
     dnstap__plan plan;
     size_t size, end;
@@ -6140,27 +6202,46 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
     DNSTAP_ASSERT(size <= plan.size);
     dnstap__put32(out, (uint32_t)size);
     dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end - (plan.size - size));
+    *bytes = r->bytes;
+    return 1;
+}
+
+/* Wakes the service when it sleeps behind its mark, or the ring is full. A call may end a thread
+ * that is cancelled: nothing is locked here. */
+DNSTAP__INLINE int dnstap__wake_behind(dnstap_tap *tap, const dnstap__ring *r, int result,
+                                       size_t bytes)
+{
+    if (DNSTAP__UNLIKELY(result != 1)) {
+        if (result == DNSTAP_RING_FULL) dnstap__wake(tap);
+        return result;
+    }
     DNSTAP_COMPILER_FENCE(); /* look after publishing */
-    if (DNSTAP__UNLIKELY((ptrdiff_t)(r->bytes - DNSTAP_LOAD(&r->wake_at)) > 0 &&
+    if (DNSTAP__UNLIKELY((ptrdiff_t)(bytes - DNSTAP_LOAD(&r->wake_at)) > 0 &&
                          DNSTAP_LOAD(&tap->sleep) != DNSTAP__AWAKE))
         dnstap__wake(tap);
-    return 1;
+    return result;
+}
+
+/* The hot path. The ring is the calling thread's. */
+static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
+{
+    size_t bytes = 0;
+    int result = dnstap__put(tap, r, m, &bytes);
+
+    return dnstap__wake_behind(tap, r, result, bytes);
 }
 
 /* The shared ring: a short spin for its lock. */
 DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
 {
-    size_t spins = 0;
+    size_t spins = 0, bytes = 0;
     int result;
 
-    while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1)) {
-        if (++spins < DNSTAP__SPINS) continue;
-        dnstap__add_shared(&r->lost_busy);
-        return DNSTAP_BUSY;
-    }
-    result = dnstap__record(tap, r, m);
+    while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1))
+        if (++spins >= DNSTAP__SPINS) return dnstap__refuse_busy(tap, r);
+    result = dnstap__put(tap, r, m, &bytes);
     DNSTAP_STORE_RELEASE(&r->lock, 0);
-    return result;
+    return dnstap__wake_behind(tap, r, result, bytes);
 }
 
 DNSTAP__COLD int dnstap__record_first(dnstap_tap *tap, const dnstap_message *m)
@@ -6173,8 +6254,10 @@ DNSTAP__COLD int dnstap__record_first(dnstap_tap *tap, const dnstap_message *m)
 /* A thread's key holds a ring of its own, never the shared one. */
 DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
 {
-    dnstap__ring *r = dnstap__my_ring(tap);
+    dnstap__ring *r;
 
+    if (DNSTAP__UNLIKELY(!tap)) return 0;
+    r = dnstap__my_ring(tap);
     return DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m) : dnstap__record_first(tap, m);
 }
 
@@ -6183,13 +6266,12 @@ DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
 {
     dnstap__ring *r = &tap->rings[tap->ring_count - 1];
 
-    if (r->shared) return dnstap__record_shared(tap, r, m);
-    dnstap__add_shared(&r->lost_busy);
-    return DNSTAP_BUSY;
+    return r->shared ? dnstap__record_shared(tap, r, m) : dnstap__refuse_busy(tap, r);
 }
 
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m)
 {
+    if (DNSTAP__UNLIKELY(!tap)) return 0;
     if (DNSTAP__UNLIKELY(producer >= tap->producers)) return dnstap__record_stray(tap, m);
     return dnstap__record(tap, &tap->rings[producer], m);
 }
@@ -6281,11 +6363,11 @@ static bool dnstap__next_address(dnstap__link *l)
 static void dnstap__show_failure(dnstap_tap *tap, const dnstap_error *error)
 {
     if (!tap->dial.outage++) dnstap__say(tap, DNSTAP_LOG_WARNING, error->text);
-    dnstap__lock(tap);
+    dnstap__mutex_lock(&tap->lock);
     tap->shown.error = *error;
     tap->shown.error_ms = tap->now;
     tap->shown.failures++;
-    dnstap__unlock(tap);
+    dnstap__mutex_unlock(&tap->lock);
 }
 
 /* An attempt or a connection failed. Only the first failure of an outage is logged. What connects
@@ -6472,10 +6554,10 @@ static int dnstap__begin(dnstap__link *l)
     dnstap_tap *tap = l->tap;
 
     if (!dnstap__is(&tap->target, DNSTAP__KEEPS)) dnstap__recover(tap);
-    dnstap__lock(tap);
+    dnstap__mutex_lock(&tap->lock);
     tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
     tap->shown.connects++;
-    dnstap__unlock(tap);
+    dnstap__mutex_unlock(&tap->lock);
     return dnstap__enter(l, DNSTAP_STARTED);
 }
 
@@ -6492,10 +6574,9 @@ static int dnstap__in_greeting(dnstap__link *l)
 static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
 {
     if (frames) dnstap__recover(tap);
-    dnstap__lock(tap);
-    tap->shown.sent += frames;
+    dnstap__mutex_lock(&tap->lock);
     tap->shown.bytes += bytes;
-    dnstap__unlock(tap);
+    dnstap__mutex_unlock(&tap->lock);
 }
 
 /* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before
@@ -6564,7 +6645,7 @@ static int dnstap__rest(dnstap__link *l, bool sent)
 static int dnstap__in_started(dnstap__link *l, bool readable)
 {
     dnstap_tap *tap = l->tap;
-    uint64_t sent = tap->shown.sent;
+    uint64_t before = tap->shown.bytes;
     long result = readable ? dnstap__receive(l) : DNSTAP__WAIT;
 
     if (result < 0) return dnstap__break_stream(l, (int)result);
@@ -6578,7 +6659,7 @@ static int dnstap__in_started(dnstap__link *l, bool readable)
     if (result < 0) return dnstap__break_transport(l, (int)result);
     l->stuck = 0;
     if (result == DNSTAP__GO && !dnstap__may_reopen(l)) return DNSTAP__WAIT; /* others' turn */
-    return dnstap__rest(l, tap->shown.sent != sent);
+    return dnstap__rest(l, tap->shown.bytes != before);
 }
 
 /* A sink that closes instead of saying FINISH is as good. */
@@ -6672,52 +6753,81 @@ static int dnstap__step(dnstap__link *l, bool readable)
 /* Turns: what is due now, and when the next one is. In: calls from the tap's own thread or from a
  * foreign loop; out: steps of the link, descriptors and a timeout for that loop, the books,
  * reports. Always: one thread at a time, in the process that owns the tap; a turn is bounded. */
-static void dnstap__count(const dnstap_tap *tap, dnstap_status *s)
+/* The sums over all rings. What is out is read first: it never overtakes what was recorded. */
+static void dnstap__sum(const dnstap_tap *tap, size_t sums[DNSTAP__COUNTERS])
 {
     const dnstap__ring *r;
-    size_t recorded, out;
-    uint32_t i;
 
-    s->recorded = s->unwanted = s->queued = 0;
-    s->dropped_full = s->dropped_large = s->dropped_bad = 0;
-    s->dropped_busy = s->dropped_disconnected = 0;
-    for (i = 0; i < tap->ring_count; i++) {
-        r = &tap->rings[i];
-        out = DNSTAP_LOAD_ACQUIRE(&r->out); /* first: it never overtakes what was recorded */
-        recorded = DNSTAP_LOAD(&r->recorded);
-        s->queued += recorded - out;
-        s->recorded += recorded;
-        s->unwanted += DNSTAP_LOAD(&r->unwanted);
-        s->dropped_full += DNSTAP_LOAD(&r->lost_full);
-        s->dropped_large += DNSTAP_LOAD(&r->lost_large);
-        s->dropped_bad += DNSTAP_LOAD(&r->lost_bad);
-        s->dropped_busy += DNSTAP_LOAD(&r->lost_busy);
-        s->dropped_disconnected += DNSTAP_LOAD(&r->lost_disconnected);
+    memset(sums, 0, DNSTAP__COUNTERS * sizeof *sums);
+    for (r = tap->rings; r < tap->rings + tap->ring_count; r++) {
+        sums[DNSTAP__OUT] += DNSTAP_LOAD_ACQUIRE(&r->out);
+        sums[DNSTAP__RECORDED] += DNSTAP_LOAD(&r->recorded);
+        sums[DNSTAP__UNWANTED] += DNSTAP_LOAD(&r->unwanted);
+        sums[DNSTAP__LOST_FULL] += DNSTAP_LOAD(&r->lost_full);
+        sums[DNSTAP__LOST_LARGE] += DNSTAP_LOAD(&r->lost_large);
+        sums[DNSTAP__LOST_BUSY] += DNSTAP_LOAD(&r->lost_busy);
+        sums[DNSTAP__LOST_BAD] += DNSTAP_LOAD(&r->lost_bad);
+        sums[DNSTAP__LOST_DISCONNECTED] += DNSTAP_LOAD(&r->lost_disconnected);
     }
+}
+
+/* Brings the books up to date, and writes the status from them. Any thread. */
+static void dnstap__count(dnstap_tap *tap, dnstap_status *s)
+{
+    dnstap__books *b = &tap->books;
+    const uint64_t *total = b->total;
+    size_t sums[DNSTAP__COUNTERS];
+    unsigned i;
+
+    dnstap__mutex_lock(&tap->lock);
+    dnstap__sum(tap, sums);
+    for (i = 0; i < DNSTAP__COUNTERS; i++) {
+        b->total[i] += (size_t)(sums[i] - b->seen[i]);
+        b->seen[i] = sums[i];
+    }
+    *s = tap->shown;
+    s->recorded = total[DNSTAP__RECORDED];
+    s->queued = s->recorded - total[DNSTAP__OUT];
+    s->sent = total[DNSTAP__OUT] - s->discarded;
+    s->unwanted = total[DNSTAP__UNWANTED];
+    s->dropped_full = total[DNSTAP__LOST_FULL];
+    s->dropped_large = total[DNSTAP__LOST_LARGE];
+    s->dropped_busy = total[DNSTAP__LOST_BUSY];
+    s->dropped_bad = total[DNSTAP__LOST_BAD];
+    s->dropped_disconnected = total[DNSTAP__LOST_DISCONNECTED];
+    dnstap__mutex_unlock(&tap->lock);
     s->dropped = s->dropped_full + s->dropped_large + s->dropped_bad + s->dropped_busy +
                  s->dropped_disconnected;
     s->logged = s->recorded + s->unwanted + s->dropped;
 }
 
-/* One line for what was dropped since the last one, at most every 10 s. */
-static void dnstap__report(dnstap_tap *tap)
+static void dnstap__say_dropped(dnstap_tap *tap, const dnstap_status *s)
 {
     char text[320];
-    dnstap_status s;
-    size_t news;
 
-    if (tap->now < tap->report_at) return;
-    dnstap__count(tap, &s);
-    news = (size_t)s.dropped - tap->reported; /* right where counters are of 32 bits, and wrap */
-    if (!news) return;
     dnstap__format(text, sizeof text,
                    "%s: dropped %lu messages (in all: ring full %lu, too large %lu, busy %lu, "
                    "bad %lu, disconnected %lu)",
-                   dnstap__where(tap), (unsigned long)news, (unsigned long)s.dropped_full,
-                   (unsigned long)s.dropped_large, (unsigned long)s.dropped_busy,
-                   (unsigned long)s.dropped_bad, (unsigned long)s.dropped_disconnected);
+                   dnstap__where(tap), (unsigned long)(s->dropped - tap->reported),
+                   (unsigned long)s->dropped_full, (unsigned long)s->dropped_large,
+                   (unsigned long)s->dropped_busy, (unsigned long)s->dropped_bad,
+                   (unsigned long)s->dropped_disconnected);
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
-    tap->reported += news;
+}
+
+/* One line for what was dropped since the last one, at most every 10 s. */
+static void dnstap__report(dnstap_tap *tap)
+{
+    dnstap_status s;
+    bool due = tap->now >= tap->report_at && DNSTAP_LOAD(&tap->losses);
+
+    if (!due && tap->now < tap->count_at) return;
+    if (due) DNSTAP_EXCHANGE(&tap->losses, 0);
+    dnstap__count(tap, &s);
+    tap->count_at = tap->now + DNSTAP__REPORT_MS;
+    if (!due || s.dropped == tap->reported) return;
+    dnstap__say_dropped(tap, &s);
+    tap->reported = s.dropped;
     tap->report_at = tap->now + DNSTAP__REPORT_MS;
 }
 
@@ -6766,9 +6876,18 @@ static void dnstap__tell_loop(dnstap_tap *tap)
     if (tap->options.timer) tap->options.timer(tap->options.user, dnstap__timeout(tap));
 }
 
+/* The tap's time, of which a clock that goes back, or stands still during a wait, takes nothing. */
 static uint64_t dnstap__now(const dnstap_tap *tap)
 {
-    return tap->options.monotonic_ms(tap->options.user);
+    return tap->options.monotonic_ms(tap->options.user) + DNSTAP_LOAD(&tap->skew);
+}
+
+static void dnstap__tick(dnstap_tap *tap, uint64_t at_least)
+{
+    uint64_t now = dnstap__now(tap);
+
+    if (now < at_least) DNSTAP_STORE(&tap->skew, tap->skew + (size_t)(at_least - now));
+    tap->now = now < at_least ? at_least : now;
 }
 
 /* readable: something may have come on the link; after a first step it is looked at anyway. */
@@ -6776,7 +6895,7 @@ static void dnstap__turn(dnstap_tap *tap, bool readable)
 {
     unsigned steps = 0;
 
-    tap->now = dnstap__now(tap);
+    dnstap__tick(tap, tap->now);
     dnstap__take_calls(tap);
     while (!dnstap__over(tap) && dnstap__step(&tap->link, readable || steps) == DNSTAP__GO &&
            ++steps < DNSTAP__TURNS) {
@@ -6816,7 +6935,7 @@ static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, in
 {
     int n = dnstap__add_pollfd(fds, 0, max, tap->waker.out, POLLIN);
 
-    tap->now = dnstap__now(tap);
+    dnstap__tick(tap, tap->now);
     *timeout_ms = dnstap__timeout(tap);
     return dnstap__add_pollfd(fds, n, max, dnstap__link_fd(&tap->link),
                               dnstap__link_events(&tap->link));
@@ -6836,7 +6955,7 @@ static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
     bool readable;
 
     if (timeout < 0 || (longest_ms >= 0 && timeout > longest_ms)) timeout = longest_ms;
-    poll(fds, (nfds_t)n, timeout);
+    if (poll(fds, (nfds_t)n, timeout) == 0) dnstap__tick(tap, tap->now + (uint64_t)timeout);
     readable = n && fds[n - 1].fd != tap->waker.out && fds[n - 1].revents & ~POLLOUT;
     dnstap__turn(tap, readable || tap->link.state != DNSTAP_STARTED || n < 2);
 }
@@ -6848,9 +6967,18 @@ static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 }
 #endif
 
+/* A clock that stands still ends no wait: after so many turns it is over at close all the same. */
 static void dnstap__run(dnstap_tap *tap)
 {
-    while (!dnstap__over(tap)) dnstap__wait_and_turn(tap, -1);
+    uint64_t before = tap->now;
+    unsigned long still = 0;
+
+    while (!dnstap__over(tap)) {
+        dnstap__wait_and_turn(tap, -1);
+        still = tap->now == before && DNSTAP_LOAD(&tap->asked.close) ? still + 1 : 0;
+        before = tap->now;
+        if (still >= DNSTAP__STILL_TURNS) return;
+    }
 }
 
 static void *dnstap__thread_main(void *argument)
@@ -6873,18 +7001,28 @@ DNSTAP_API int dnstap_start(dnstap_tap *tap)
     return dnstap__thread_start(&tap->thread, dnstap__thread_main, tap) ? DNSTAP_SYSTEM : DNSTAP_OK;
 }
 
-/* Asks the service to hurry, and waits a little; false: it is too late. */
-static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
+/* Asks the service to hurry, and waits a little: a millisecond, or a turn. */
+static void dnstap__hurry(dnstap_tap *tap, uint64_t left)
 {
-    uint64_t now = dnstap__now(tap);
-
-    if (now >= end) return false;
     if (!DNSTAP_EXCHANGE(&tap->asked.hurry, 1) && tap->thread.running) dnstap__nudge(tap);
     if (tap->thread.running) {
         dnstap__pause();
     } else {
-        dnstap__wait_and_turn(tap, (int)(end - now));
+        dnstap__wait_and_turn(tap, (int)left);
         dnstap__tell_loop(tap); /* what it waited for may be the loop's to wait for from now on */
+    }
+}
+
+/* Whether the service has passed the target by the end. */
+static bool dnstap__passes(dnstap_tap *tap, const dnstap__ring *r, size_t target, uint64_t end)
+{
+    uint64_t now = dnstap__now(tap), waits = end > now ? end - now : 0;
+
+    while ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&r->tail) - target) < 0) {
+        now = dnstap__now(tap);
+        if (now >= end) return false;
+        if (tap->thread.running && !waits--) return false; /* the clock stands still */
+        dnstap__hurry(tap, end - now);
     }
     return true;
 }
@@ -6892,15 +7030,11 @@ static bool dnstap__hurry(dnstap_tap *tap, uint64_t end)
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 {
     uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
-    size_t target;
-    uint32_t i;
+    dnstap__ring *r;
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
-    for (i = 0; i < tap->ring_count; i++) {
-        target = DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published);
-        while ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&tap->rings[i].tail) - target) < 0)
-            if (!dnstap__hurry(tap, end)) return DNSTAP_TIMEOUT;
-    }
+    for (r = tap->rings; r < tap->rings + tap->ring_count; r++)
+        if (!dnstap__passes(tap, r, DNSTAP_LOAD_ACQUIRE(&r->published), end)) return DNSTAP_TIMEOUT;
     return DNSTAP_OK;
 }
 
@@ -6947,23 +7081,18 @@ static void dnstap__forget_threads(dnstap_tap *tap)
         tap->rings[i].lock = 0;
     }
     tap->thread.running = false;
-    tap->lock = 0;
+    dnstap__mutex_open(&tap->lock); /* the parent's service may have held it */
 }
 
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
 {
-    dnstap_status s;
-
     if (tap->owner == dnstap__process()) return DNSTAP_OK;
     tap->options.watch = NULL; /* the loop's kernel object may be the parent's: not a word to it */
     dnstap__forget_threads(tap);
     dnstap__names_orphan(&tap->dial.names);
     dnstap__end_lookup(&tap->link);
     dnstap__disconnect(&tap->link);
-    dnstap__discard(tap);
-    dnstap__count(tap, &s);
-    /* the parent was amid its counting */
-    tap->shown.discarded = (size_t)(s.recorded - tap->shown.sent);
+    tap->shown.discarded += dnstap__discard(tap);
     tap->owner = tap->asked.hurry = tap->asked.reopen = tap->poller = 0;
     tap->calls = tap->calls_seen = 0;
     tap->now = dnstap__now(tap);
@@ -6974,17 +7103,20 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     return tap->options.wake ? DNSTAP_OK : dnstap__waker_open(&tap->waker);
 }
 
+/* From `since` until now; a clock may have gone back. */
+static uint64_t dnstap__elapsed(uint64_t since, uint64_t now)
+{
+    return now > since ? now - since : 0;
+}
+
 DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
 {
     uint64_t now;
 
-    dnstap__lock(tap);
-    *status = tap->shown;
-    dnstap__unlock(tap);
-    now = dnstap__now(tap); /* after what it is compared with */
     dnstap__count(tap, status);
-    status->state_ms = now - status->state_ms;
-    status->error_ms = status->error.code ? now - status->error_ms : 0;
+    now = dnstap__now(tap); /* after what it is compared with */
+    status->state_ms = dnstap__elapsed(status->state_ms, now);
+    status->error_ms = status->error.code ? dnstap__elapsed(status->error_ms, now) : 0;
 }
 
 DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages)
@@ -7283,6 +7415,7 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
     tap->link.tap = tap;
+    dnstap__mutex_open(&tap->lock);
     dnstap__link_reset(&tap->link);
 }
 
@@ -7290,8 +7423,16 @@ static void dnstap__start_values(dnstap_tap *tap)
 static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
 {
     dnstap__waker_close(&tap->waker);
+    dnstap__mutex_close(&tap->lock);
     tap->link.transport.close(tap->link.transport.self);
     return NULL;
+}
+
+static void dnstap__say_too_much(dnstap_error *error)
+{
+    dnstap__fail(error, DNSTAP_NO_MEMORY, 0,
+                 "these options need more memory than this machine can address; lower ring_size, "
+                 "queue, producers, ca_memory or the record buffers");
 }
 
 /* Lays a tap out in memory, and opens what it needs. NULL: nothing is left open. */
@@ -7303,6 +7444,10 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     size_t need = dnstap__layout_size(s);
 
     memset(&a, 0, sizeof a);
+    if (!need) {
+        dnstap__say_too_much(error);
+        return NULL;
+    }
     if (!memory || size < need) {
         dnstap__fail(error, DNSTAP_NO_MEMORY, 0,
                      "%lu bytes of memory are too few for these options; they need %lu",
@@ -7355,7 +7500,11 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
     if (error) memset(error, 0, sizeof *error);
     if (dnstap__resolve_options(&setup, options, error) < 0) return NULL;
     size = dnstap__layout_size(&setup);
-    memory = size ? DNSTAP_MALLOC(size) : NULL;
+    if (!size) {
+        dnstap__say_too_much(error);
+        return NULL;
+    }
+    memory = DNSTAP_MALLOC(size);
     if (!memory) {
         dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory; lower queue or producers",
                      (unsigned long)size);
@@ -7424,6 +7573,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         dnstap__say_discarded(tap, discarded);
     dnstap__waker_close(&tap->waker);
     dnstap__key_close(tap->key);
+    dnstap__mutex_close(&tap->lock);
     dnstap__release_memory(tap->memory);
     return discarded ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
