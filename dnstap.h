@@ -1136,6 +1136,7 @@ static uint64_t dnstap__unix_time(void *user)
     time_t now = time(NULL);
 
     (void)user;
+    if (sizeof now == 4) return (uint32_t)now; /* goes on after 2038 */
     return now < 0 ? 0 : (uint64_t)now;
 }
 
