@@ -286,52 +286,55 @@ typedef struct dnstap_bytes {
 #define DNSTAP_EMPTY {"", 0}
 /* clang-format on */
 
-/* The schema's enumerations: X(name, number, short name). Numbers a newer schema adds may be used
- * as they are, up to INT32_MAX. */
-#define DNSTAP_MESSAGE_TYPES(X)         \
-    X(MSG, AUTH_QUERY, 1, "AQ")         \
-    X(MSG, AUTH_RESPONSE, 2, "AR")      \
-    X(MSG, RESOLVER_QUERY, 3, "RQ")     \
-    X(MSG, RESOLVER_RESPONSE, 4, "RR")  \
-    X(MSG, CLIENT_QUERY, 5, "CQ")       \
-    X(MSG, CLIENT_RESPONSE, 6, "CR")    \
-    X(MSG, FORWARDER_QUERY, 7, "FQ")    \
-    X(MSG, FORWARDER_RESPONSE, 8, "FR") \
-    X(MSG, STUB_QUERY, 9, "SQ")         \
-    X(MSG, STUB_RESPONSE, 10, "SR")     \
-    X(MSG, TOOL_QUERY, 11, "TQ")        \
-    X(MSG, TOOL_RESPONSE, 12, "TR")     \
-    X(MSG, UPDATE_QUERY, 13, "UQ")      \
-    X(MSG, UPDATE_RESPONSE, 14, "UR")
-#define DNSTAP_SOCKET_FAMILIES(X) X(FAMILY, INET, 1, "") X(FAMILY, INET6, 2, "")
-#define DNSTAP_SOCKET_PROTOCOLS(X)  \
-    X(PROTOCOL, UDP, 1, "")         \
-    X(PROTOCOL, TCP, 2, "")         \
-    X(PROTOCOL, DOT, 3, "")         \
-    X(PROTOCOL, DOH, 4, "")         \
-    X(PROTOCOL, DNSCryptUDP, 5, "") \
-    X(PROTOCOL, DNSCryptTCP, 6, "") \
-    X(PROTOCOL, DOQ, 7, "")
-#define DNSTAP_HTTP_PROTOCOLS(X) X(HTTP, HTTP1, 1, "") X(HTTP, HTTP2, 2, "") X(HTTP, HTTP3, 3, "")
-#define DNSTAP_POLICY_ACTIONS(X) \
-    X(ACTION, NXDOMAIN, 1, "")   \
-    X(ACTION, NODATA, 2, "")     \
-    X(ACTION, PASS, 3, "")       \
-    X(ACTION, DROP, 4, "")       \
-    X(ACTION, TRUNCATE, 5, "")   \
-    X(ACTION, LOCAL_DATA, 6, "")
-#define DNSTAP_POLICY_MATCHES(X) \
-    X(MATCH, QNAME, 1, "")       \
-    X(MATCH, CLIENT_IP, 2, "")   \
-    X(MATCH, RESPONSE_IP, 3, "") \
-    X(MATCH, NS_NAME, 4, "")     \
-    X(MATCH, NS_IP, 5, "")
-
-/* DNSTAP_MSG_CLIENT_QUERY, DNSTAP_FAMILY_INET, DNSTAP_PROTOCOL_UDP, DNSTAP_HTTP_HTTP2,
- * DNSTAP_ACTION_DROP, DNSTAP_MATCH_QNAME … */
+/* The schema's enumerations: X(constant, number, the schema's name, short name). The names are only
+ * texts: DROP, TCP or NXDOMAIN are macros in many a server. Numbers a newer schema adds may be
+ * used as they are, up to INT32_MAX. */
 /* clang-format off */
+#define DNSTAP_MESSAGE_TYPES(X) \
+    X(DNSTAP_MSG_AUTH_QUERY, 1, "AUTH_QUERY", "AQ") \
+    X(DNSTAP_MSG_AUTH_RESPONSE, 2, "AUTH_RESPONSE", "AR") \
+    X(DNSTAP_MSG_RESOLVER_QUERY, 3, "RESOLVER_QUERY", "RQ") \
+    X(DNSTAP_MSG_RESOLVER_RESPONSE, 4, "RESOLVER_RESPONSE", "RR") \
+    X(DNSTAP_MSG_CLIENT_QUERY, 5, "CLIENT_QUERY", "CQ") \
+    X(DNSTAP_MSG_CLIENT_RESPONSE, 6, "CLIENT_RESPONSE", "CR") \
+    X(DNSTAP_MSG_FORWARDER_QUERY, 7, "FORWARDER_QUERY", "FQ") \
+    X(DNSTAP_MSG_FORWARDER_RESPONSE, 8, "FORWARDER_RESPONSE", "FR") \
+    X(DNSTAP_MSG_STUB_QUERY, 9, "STUB_QUERY", "SQ") \
+    X(DNSTAP_MSG_STUB_RESPONSE, 10, "STUB_RESPONSE", "SR") \
+    X(DNSTAP_MSG_TOOL_QUERY, 11, "TOOL_QUERY", "TQ") \
+    X(DNSTAP_MSG_TOOL_RESPONSE, 12, "TOOL_RESPONSE", "TR") \
+    X(DNSTAP_MSG_UPDATE_QUERY, 13, "UPDATE_QUERY", "UQ") \
+    X(DNSTAP_MSG_UPDATE_RESPONSE, 14, "UPDATE_RESPONSE", "UR")
+#define DNSTAP_SOCKET_FAMILIES(X) \
+    X(DNSTAP_FAMILY_INET, 1, "INET", "") \
+    X(DNSTAP_FAMILY_INET6, 2, "INET6", "")
+#define DNSTAP_SOCKET_PROTOCOLS(X) \
+    X(DNSTAP_PROTOCOL_UDP, 1, "UDP", "") \
+    X(DNSTAP_PROTOCOL_TCP, 2, "TCP", "") \
+    X(DNSTAP_PROTOCOL_DOT, 3, "DOT", "") \
+    X(DNSTAP_PROTOCOL_DOH, 4, "DOH", "") \
+    X(DNSTAP_PROTOCOL_DNSCryptUDP, 5, "DNSCryptUDP", "") \
+    X(DNSTAP_PROTOCOL_DNSCryptTCP, 6, "DNSCryptTCP", "") \
+    X(DNSTAP_PROTOCOL_DOQ, 7, "DOQ", "")
+#define DNSTAP_HTTP_PROTOCOLS(X) \
+    X(DNSTAP_HTTP_HTTP1, 1, "HTTP1", "") \
+    X(DNSTAP_HTTP_HTTP2, 2, "HTTP2", "") \
+    X(DNSTAP_HTTP_HTTP3, 3, "HTTP3", "")
+#define DNSTAP_POLICY_ACTIONS(X) \
+    X(DNSTAP_ACTION_NXDOMAIN, 1, "NXDOMAIN", "") \
+    X(DNSTAP_ACTION_NODATA, 2, "NODATA", "") \
+    X(DNSTAP_ACTION_PASS, 3, "PASS", "") \
+    X(DNSTAP_ACTION_DROP, 4, "DROP", "") \
+    X(DNSTAP_ACTION_TRUNCATE, 5, "TRUNCATE", "") \
+    X(DNSTAP_ACTION_LOCAL_DATA, 6, "LOCAL_DATA", "")
+#define DNSTAP_POLICY_MATCHES(X) \
+    X(DNSTAP_MATCH_QNAME, 1, "QNAME", "") \
+    X(DNSTAP_MATCH_CLIENT_IP, 2, "CLIENT_IP", "") \
+    X(DNSTAP_MATCH_RESPONSE_IP, 3, "RESPONSE_IP", "") \
+    X(DNSTAP_MATCH_NS_NAME, 4, "NS_NAME", "") \
+    X(DNSTAP_MATCH_NS_IP, 5, "NS_IP", "")
 enum {
-#define DNSTAP__X(kind, name, value, brief) DNSTAP_##kind##_##name = value,
+#define DNSTAP__X(constant, value, name, brief) constant = value,
     DNSTAP_MESSAGE_TYPES(DNSTAP__X)
     DNSTAP_SOCKET_FAMILIES(DNSTAP__X)
     DNSTAP_SOCKET_PROTOCOLS(DNSTAP__X)
@@ -1369,24 +1372,24 @@ static bool dnstap__bytes_field(pb_istream_t *in, pb_ostream_t *out, const pb_fi
 #endif
 
 typedef enum dnstap__SocketFamily {
-    dnstap__SocketFamily_INET = 1,
-    dnstap__SocketFamily_INET6 = 2
+    dnstap__DNSTAP_FAMILY_INET = 1,
+    dnstap__DNSTAP_FAMILY_INET6 = 2
 } dnstap__SocketFamily;
 
 typedef enum dnstap__SocketProtocol {
-    dnstap__SocketProtocol_UDP = 1,
-    dnstap__SocketProtocol_TCP = 2,
-    dnstap__SocketProtocol_DOT = 3,
-    dnstap__SocketProtocol_DOH = 4,
-    dnstap__SocketProtocol_DNSCryptUDP = 5,
-    dnstap__SocketProtocol_DNSCryptTCP = 6,
-    dnstap__SocketProtocol_DOQ = 7
+    dnstap__DNSTAP_PROTOCOL_UDP = 1,
+    dnstap__DNSTAP_PROTOCOL_TCP = 2,
+    dnstap__DNSTAP_PROTOCOL_DOT = 3,
+    dnstap__DNSTAP_PROTOCOL_DOH = 4,
+    dnstap__DNSTAP_PROTOCOL_DNSCryptUDP = 5,
+    dnstap__DNSTAP_PROTOCOL_DNSCryptTCP = 6,
+    dnstap__DNSTAP_PROTOCOL_DOQ = 7
 } dnstap__SocketProtocol;
 
 typedef enum dnstap__HttpProtocol {
-    dnstap__HttpProtocol_HTTP1 = 1,
-    dnstap__HttpProtocol_HTTP2 = 2,
-    dnstap__HttpProtocol_HTTP3 = 3
+    dnstap__DNSTAP_HTTP_HTTP1 = 1,
+    dnstap__DNSTAP_HTTP_HTTP2 = 2,
+    dnstap__DNSTAP_HTTP_HTTP3 = 3
 } dnstap__HttpProtocol;
 
 typedef enum dnstap__Dnstap_Type {
@@ -1394,37 +1397,37 @@ typedef enum dnstap__Dnstap_Type {
 } dnstap__Dnstap_Type;
 
 typedef enum dnstap__Policy_Match {
-    dnstap__Policy_Match_QNAME = 1,
-    dnstap__Policy_Match_CLIENT_IP = 2,
-    dnstap__Policy_Match_RESPONSE_IP = 3,
-    dnstap__Policy_Match_NS_NAME = 4,
-    dnstap__Policy_Match_NS_IP = 5
+    dnstap__DNSTAP_MATCH_QNAME = 1,
+    dnstap__DNSTAP_MATCH_CLIENT_IP = 2,
+    dnstap__DNSTAP_MATCH_RESPONSE_IP = 3,
+    dnstap__DNSTAP_MATCH_NS_NAME = 4,
+    dnstap__DNSTAP_MATCH_NS_IP = 5
 } dnstap__Policy_Match;
 
 typedef enum dnstap__Policy_Action {
-    dnstap__Policy_Action_NXDOMAIN = 1,
-    dnstap__Policy_Action_NODATA = 2,
-    dnstap__Policy_Action_PASS = 3,
-    dnstap__Policy_Action_DROP = 4,
-    dnstap__Policy_Action_TRUNCATE = 5,
-    dnstap__Policy_Action_LOCAL_DATA = 6
+    dnstap__DNSTAP_ACTION_NXDOMAIN = 1,
+    dnstap__DNSTAP_ACTION_NODATA = 2,
+    dnstap__DNSTAP_ACTION_PASS = 3,
+    dnstap__DNSTAP_ACTION_DROP = 4,
+    dnstap__DNSTAP_ACTION_TRUNCATE = 5,
+    dnstap__DNSTAP_ACTION_LOCAL_DATA = 6
 } dnstap__Policy_Action;
 
 typedef enum dnstap__Message_Type {
-    dnstap__Message_Type_AUTH_QUERY = 1,
-    dnstap__Message_Type_AUTH_RESPONSE = 2,
-    dnstap__Message_Type_RESOLVER_QUERY = 3,
-    dnstap__Message_Type_RESOLVER_RESPONSE = 4,
-    dnstap__Message_Type_CLIENT_QUERY = 5,
-    dnstap__Message_Type_CLIENT_RESPONSE = 6,
-    dnstap__Message_Type_FORWARDER_QUERY = 7,
-    dnstap__Message_Type_FORWARDER_RESPONSE = 8,
-    dnstap__Message_Type_STUB_QUERY = 9,
-    dnstap__Message_Type_STUB_RESPONSE = 10,
-    dnstap__Message_Type_TOOL_QUERY = 11,
-    dnstap__Message_Type_TOOL_RESPONSE = 12,
-    dnstap__Message_Type_UPDATE_QUERY = 13,
-    dnstap__Message_Type_UPDATE_RESPONSE = 14
+    dnstap__DNSTAP_MSG_AUTH_QUERY = 1,
+    dnstap__DNSTAP_MSG_AUTH_RESPONSE = 2,
+    dnstap__DNSTAP_MSG_RESOLVER_QUERY = 3,
+    dnstap__DNSTAP_MSG_RESOLVER_RESPONSE = 4,
+    dnstap__DNSTAP_MSG_CLIENT_QUERY = 5,
+    dnstap__DNSTAP_MSG_CLIENT_RESPONSE = 6,
+    dnstap__DNSTAP_MSG_FORWARDER_QUERY = 7,
+    dnstap__DNSTAP_MSG_FORWARDER_RESPONSE = 8,
+    dnstap__DNSTAP_MSG_STUB_QUERY = 9,
+    dnstap__DNSTAP_MSG_STUB_RESPONSE = 10,
+    dnstap__DNSTAP_MSG_TOOL_QUERY = 11,
+    dnstap__DNSTAP_MSG_TOOL_RESPONSE = 12,
+    dnstap__DNSTAP_MSG_UPDATE_QUERY = 13,
+    dnstap__DNSTAP_MSG_UPDATE_RESPONSE = 14
 } dnstap__Message_Type;
 
 typedef struct dnstap__Policy {
@@ -1566,14 +1569,8 @@ DNSTAP__BIND(dnstap__Dnstap, 2)
 /* END generated */
 
 /* The numbers of the API are those of the schema. */
-#define DNSTAP__OF_MSG(name) dnstap__Message_Type_##name
-#define DNSTAP__OF_FAMILY(name) dnstap__SocketFamily_##name
-#define DNSTAP__OF_PROTOCOL(name) dnstap__SocketProtocol_##name
-#define DNSTAP__OF_HTTP(name) dnstap__HttpProtocol_##name
-#define DNSTAP__OF_ACTION(name) dnstap__Policy_Action_##name
-#define DNSTAP__OF_MATCH(name) dnstap__Policy_Match_##name
-#define DNSTAP__X(kind, name, value, brief) \
-    typedef char dnstap__same_##kind##_##name[(int)DNSTAP__OF_##kind(name) == (value) ? 1 : -1];
+#define DNSTAP__X(constant, value, name, brief) \
+    typedef char dnstap__same_##constant[(int)dnstap__##constant == (value) ? 1 : -1];
 DNSTAP_MESSAGE_TYPES(DNSTAP__X)
 DNSTAP_SOCKET_FAMILIES(DNSTAP__X)
 DNSTAP_SOCKET_PROTOCOLS(DNSTAP__X)
@@ -1717,7 +1714,7 @@ typedef struct dnstap__name {
     const char *name, *brief; /* brief is "" where there is no short form */
 } dnstap__name;
 
-#define DNSTAP__X(kind, name, value, brief) {value, #name, brief},
+#define DNSTAP__X(constant, value, name, brief) {value, name, brief},
 static const dnstap__name dnstap__types[] = {DNSTAP_MESSAGE_TYPES(DNSTAP__X){0, NULL, NULL}};
 static const dnstap__name dnstap__families[] = {DNSTAP_SOCKET_FAMILIES(DNSTAP__X){0, NULL, NULL}};
 static const dnstap__name dnstap__protocols[] = {DNSTAP_SOCKET_PROTOCOLS(DNSTAP__X){0, NULL, NULL}};

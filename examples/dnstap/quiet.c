@@ -267,7 +267,7 @@ static void add_dns(text *t, dnstap_bytes message)
 /* Two letters; NULL where the other tool has none, which includes STUB_QUERY and STUB_RESPONSE. */
 static const char *letters(uint32_t type)
 {
-#define BRIEF(kind, name, value, brief) brief,
+#define BRIEF(constant, value, name, brief) brief,
     static const char *const briefs[] = {DNSTAP_MESSAGE_TYPES(BRIEF)};
 #undef BRIEF
     if (type == DNSTAP_MSG_STUB_QUERY || type == DNSTAP_MSG_STUB_RESPONSE) return NULL;

@@ -125,19 +125,27 @@ static void test_times_are_present_even_when_zero(void **state)
     assert_int_equal(m.response_time_nsec, 999999999);
 }
 
-/* Every number of every enumeration: its name, and back. */
+static bool ends_with(const char *text, const char *end)
+{
+    size_t size = strlen(text), most = strlen(end);
+    return size > most && strcmp(text + size - most, end) == 0;
+}
+
+/* Every number of every enumeration: its constant, its name, and back. */
 static void test_every_name_leads_to_its_number_and_back(void **state)
 {
     (void)state;
-#define CHECK(what, value, name)                            \
+#define CHECK(what, constant, value, name)                  \
+    assert_true(ends_with(#constant, "_" name));            \
+    assert_int_equal(constant, value);                      \
     assert_string_equal(dnstap_##what##_name(value), name); \
     assert_int_equal(dnstap_##what##_from(name), value)
-#define TYPE(kind, name, value, brief) CHECK(message_type, value, #name);
-#define FAMILY(kind, name, value, brief) CHECK(socket_family, value, #name);
-#define PROTOCOL(kind, name, value, brief) CHECK(socket_protocol, value, #name);
-#define HTTP(kind, name, value, brief) CHECK(http_protocol, value, #name);
-#define ACTION(kind, name, value, brief) CHECK(policy_action, value, #name);
-#define MATCH(kind, name, value, brief) CHECK(policy_match, value, #name);
+#define TYPE(constant, value, name, brief) CHECK(message_type, constant, value, name);
+#define FAMILY(constant, value, name, brief) CHECK(socket_family, constant, value, name);
+#define PROTOCOL(constant, value, name, brief) CHECK(socket_protocol, constant, value, name);
+#define HTTP(constant, value, name, brief) CHECK(http_protocol, constant, value, name);
+#define ACTION(constant, value, name, brief) CHECK(policy_action, constant, value, name);
+#define MATCH(constant, value, name, brief) CHECK(policy_match, constant, value, name);
     DNSTAP_MESSAGE_TYPES(TYPE)
     DNSTAP_SOCKET_FAMILIES(FAMILY)
     DNSTAP_SOCKET_PROTOCOLS(PROTOCOL)
