@@ -183,7 +183,7 @@
  *   thread-specific keys.
  */
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE) && \
-    !defined(_XOPEN_SOURCE) && !defined(_DEFAULT_SOURCE)
+    !defined(_DEFAULT_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE 1
 #endif
@@ -217,6 +217,10 @@ struct pollfd;
 #define DNSTAP__HAS_SINK 0
 #endif
 
+#if defined(DNSTAP_STATIC) && !defined(DNSTAP_IMPLEMENTATION)
+#error "dnstap.h: DNSTAP_STATIC is for the one file that defines DNSTAP_IMPLEMENTATION too"
+#undef DNSTAP_STATIC /* one error is enough */
+#endif
 #ifndef DNSTAP_API
 #ifdef DNSTAP_STATIC
 #if defined(__GNUC__)
@@ -757,6 +761,37 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 
 /* ==== Stop here if you only want the API. =================================================== */
 
+/* What the implementation can't do without; one error is enough, so nothing else is looked at then.
+ * The two constants are there when the system's headers offer POSIX.1-2008. */
+#if defined(DNSTAP_IMPLEMENTATION) && !defined(DNSTAP_IMPLEMENTATION_INCLUDED)
+#if DNSTAP__POSIX
+#include <fcntl.h>
+#include <time.h>
+#endif
+#ifdef __cplusplus
+#define DNSTAP__OLD (__cplusplus < 201103L)
+#elif defined(__STDC_VERSION__)
+#define DNSTAP__OLD (__STDC_VERSION__ < 199901L)
+#elif defined(__STRICT_ANSI__)
+#define DNSTAP__OLD 1
+#else
+#define DNSTAP__OLD 0
+#endif
+#if DNSTAP__OLD
+#error "dnstap.h: the implementation needs C99 or C++11; other files may be older"
+#undef DNSTAP_IMPLEMENTATION
+#elif !defined(__cplusplus) && defined(_Bool)
+#error "dnstap.h: _Bool is a macro here (of <ldns/ldns.h>?); include <stdbool.h> before that"
+#undef DNSTAP_IMPLEMENTATION
+#elif !defined(DNSTAP_LOAD) && !defined(__ATOMIC_RELAXED)
+#error "dnstap.h: no __atomic builtins; define DNSTAP_LOAD and what the manual names beside it"
+#undef DNSTAP_IMPLEMENTATION
+#elif DNSTAP__POSIX && !(defined(CLOCK_MONOTONIC) && defined(O_CLOEXEC))
+#error "dnstap.h needs POSIX.1-2008: include it first, or define _POSIX_C_SOURCE=200809L"
+#undef DNSTAP_IMPLEMENTATION
+#endif
+#endif
+
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(DNSTAP_IMPLEMENTATION_INCLUDED)
 #define DNSTAP_IMPLEMENTATION_INCLUDED
 
@@ -858,15 +893,14 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
-#ifndef CLOCK_MONOTONIC
-#error "dnstap.h needs POSIX.1-2008: include it first, or define _POSIX_C_SOURCE=200809L"
-#endif
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#ifndef TCP_NODELAY /* <linux/tcp.h> has it too, and does not go with the other */
+#include <netinet/tcp.h>
+#endif
 #endif
 #if DNSTAP__HAS_THREADS
 #include <pthread.h>
@@ -883,11 +917,14 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #if DNSTAP__HAS_TLS
 #include <bearssl.h>
 #endif
-/* membarrier(2) has no wrapper, and syscall(2) is declared for more than plain POSIX only */
+/* membarrier(2) has no wrapper, and syscall(2) is declared for more than plain POSIX only: which
+ * glibc says by __USE_MISC, and musl by _BSD_SOURCE unless _GNU_SOURCE was asked for */
 #if defined(__linux__) && DNSTAP__HAS_THREADS && defined(SYS_membarrier) && \
-    (defined(_DEFAULT_SOURCE) || defined(_GNU_SOURCE) || defined(_BSD_SOURCE))
-#include <linux/membarrier.h>
+    (defined(__USE_MISC) ||                                                 \
+     (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || defined(_BSD_SOURCE))))
 #define DNSTAP__HAS_MEMBARRIER 1
+/* as in <linux/membarrier.h>, which musl goes without */
+enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #else
 #define DNSTAP__HAS_MEMBARRIER 0
 #endif
@@ -1123,11 +1160,8 @@ static void dnstap__mutex_close(dnstap__mutex *m) { (void)m; }
 /* Orders every thread's stores before our later loads; false: the system has no such call. */
 #if DNSTAP__HAS_MEMBARRIER
 static bool dnstap__membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
-static bool dnstap__barrier(void) { return dnstap__membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
-static void dnstap__barrier_open(void)
-{
-    (void)dnstap__membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-}
+static bool dnstap__barrier(void) { return dnstap__membarrier(DNSTAP__MEMBARRIER); }
+static void dnstap__barrier_open(void) { (void)dnstap__membarrier(DNSTAP__MEMBARRIER_REGISTER); }
 #else
 static bool dnstap__barrier(void) { return !DNSTAP__HAS_THREADS; }
 static void dnstap__barrier_open(void) {}
@@ -1431,52 +1465,52 @@ typedef enum dnstap__Message_Type {
 } dnstap__Message_Type;
 
 typedef struct dnstap__Policy {
-    dnstap_bytes type;
-    dnstap_bytes rule;
-    bool has_action;
-    uint32_t action;
-    bool has_match;
-    uint32_t match;
-    dnstap_bytes value;
+    dnstap_bytes f_type;
+    dnstap_bytes f_rule;
+    bool has_f_action;
+    uint32_t f_action;
+    bool has_f_match;
+    uint32_t f_match;
+    dnstap_bytes f_value;
 } dnstap__Policy;
 
 typedef struct dnstap__Message {
-    uint32_t type;
-    bool has_socket_family;
-    uint32_t socket_family;
-    bool has_socket_protocol;
-    uint32_t socket_protocol;
+    uint32_t f_type;
+    bool has_f_socket_family;
+    uint32_t f_socket_family;
+    bool has_f_socket_protocol;
+    uint32_t f_socket_protocol;
 
-    dnstap_bytes query_address;
-    dnstap_bytes response_address;
-    bool has_query_port;
-    uint32_t query_port;
-    bool has_response_port;
-    uint32_t response_port;
-    bool has_query_time_sec;
-    uint64_t query_time_sec;
-    bool has_query_time_nsec;
-    uint32_t query_time_nsec;
-    dnstap_bytes query_message;
-    dnstap_bytes query_zone;
-    bool has_response_time_sec;
-    uint64_t response_time_sec;
-    bool has_response_time_nsec;
-    uint32_t response_time_nsec;
-    dnstap_bytes response_message;
-    bool has_policy;
-    dnstap__Policy policy;
-    bool has_http_protocol;
-    uint32_t http_protocol;
+    dnstap_bytes f_query_address;
+    dnstap_bytes f_response_address;
+    bool has_f_query_port;
+    uint32_t f_query_port;
+    bool has_f_response_port;
+    uint32_t f_response_port;
+    bool has_f_query_time_sec;
+    uint64_t f_query_time_sec;
+    bool has_f_query_time_nsec;
+    uint32_t f_query_time_nsec;
+    dnstap_bytes f_query_message;
+    dnstap_bytes f_query_zone;
+    bool has_f_response_time_sec;
+    uint64_t f_response_time_sec;
+    bool has_f_response_time_nsec;
+    uint32_t f_response_time_nsec;
+    dnstap_bytes f_response_message;
+    bool has_f_policy;
+    dnstap__Policy f_policy;
+    bool has_f_http_protocol;
+    uint32_t f_http_protocol;
 } dnstap__Message;
 
 typedef struct dnstap__Dnstap {
-    dnstap_bytes identity;
-    dnstap_bytes version;
-    dnstap_bytes extra;
-    bool has_message;
-    dnstap__Message message;
-    uint32_t type;
+    dnstap_bytes f_identity;
+    dnstap_bytes f_version;
+    dnstap_bytes f_extra;
+    bool has_f_message;
+    dnstap__Message f_message;
+    uint32_t f_type;
 } dnstap__Dnstap;
 
 #define dnstap__Policy_type_tag                  1
@@ -1507,44 +1541,44 @@ typedef struct dnstap__Dnstap {
 #define dnstap__Dnstap_type_tag                  15
 
 #define dnstap__Dnstap_FIELDLIST(X, a) \
-X(a, CALLBACK, OPTIONAL, BYTES,    identity,          1) \
-X(a, CALLBACK, OPTIONAL, BYTES,    version,           2) \
-X(a, CALLBACK, OPTIONAL, BYTES,    extra,             3) \
-X(a, STATIC,   OPTIONAL, MESSAGE,  message,          14) \
-X(a, STATIC,   REQUIRED, UINT32,   type,             15)
+X(a, CALLBACK, OPTIONAL, BYTES,    f_identity,          1) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_version,           2) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_extra,             3) \
+X(a, STATIC,   OPTIONAL, MESSAGE,  f_message,          14) \
+X(a, STATIC,   REQUIRED, UINT32,   f_type,             15)
 #define dnstap__Dnstap_CALLBACK dnstap__bytes_field
 #define dnstap__Dnstap_DEFAULT NULL
-#define dnstap__Dnstap_message_MSGTYPE dnstap__Message
+#define dnstap__Dnstap_f_message_MSGTYPE dnstap__Message
 
 #define dnstap__Policy_FIELDLIST(X, a) \
-X(a, CALLBACK, OPTIONAL, STRING,   type,              1) \
-X(a, CALLBACK, OPTIONAL, BYTES,    rule,              2) \
-X(a, STATIC,   OPTIONAL, UINT32,   action,            3) \
-X(a, STATIC,   OPTIONAL, UINT32,   match,             4) \
-X(a, CALLBACK, OPTIONAL, BYTES,    value,             5)
+X(a, CALLBACK, OPTIONAL, STRING,   f_type,              1) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_rule,              2) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_action,            3) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_match,             4) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_value,             5)
 #define dnstap__Policy_CALLBACK dnstap__bytes_field
 #define dnstap__Policy_DEFAULT NULL
 
 #define dnstap__Message_FIELDLIST(X, a) \
-X(a, STATIC,   REQUIRED, UINT32,   type,              1) \
-X(a, STATIC,   OPTIONAL, UINT32,   socket_family,     2) \
-X(a, STATIC,   OPTIONAL, UINT32,   socket_protocol,   3) \
-X(a, CALLBACK, OPTIONAL, BYTES,    query_address,     4) \
-X(a, CALLBACK, OPTIONAL, BYTES,    response_address,   5) \
-X(a, STATIC,   OPTIONAL, UINT32,   query_port,        6) \
-X(a, STATIC,   OPTIONAL, UINT32,   response_port,     7) \
-X(a, STATIC,   OPTIONAL, UINT64,   query_time_sec,    8) \
-X(a, STATIC,   OPTIONAL, FIXED32,  query_time_nsec,   9) \
-X(a, CALLBACK, OPTIONAL, BYTES,    query_message,    10) \
-X(a, CALLBACK, OPTIONAL, BYTES,    query_zone,       11) \
-X(a, STATIC,   OPTIONAL, UINT64,   response_time_sec,  12) \
-X(a, STATIC,   OPTIONAL, FIXED32,  response_time_nsec,  13) \
-X(a, CALLBACK, OPTIONAL, BYTES,    response_message,  14) \
-X(a, STATIC,   OPTIONAL, MESSAGE,  policy,           15) \
-X(a, STATIC,   OPTIONAL, UINT32,   http_protocol,    16)
+X(a, STATIC,   REQUIRED, UINT32,   f_type,              1) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_socket_family,     2) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_socket_protocol,   3) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_query_address,     4) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_response_address,   5) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_query_port,        6) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_response_port,     7) \
+X(a, STATIC,   OPTIONAL, UINT64,   f_query_time_sec,    8) \
+X(a, STATIC,   OPTIONAL, FIXED32,  f_query_time_nsec,   9) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_query_message,    10) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_query_zone,       11) \
+X(a, STATIC,   OPTIONAL, UINT64,   f_response_time_sec,  12) \
+X(a, STATIC,   OPTIONAL, FIXED32,  f_response_time_nsec,  13) \
+X(a, CALLBACK, OPTIONAL, BYTES,    f_response_message,  14) \
+X(a, STATIC,   OPTIONAL, MESSAGE,  f_policy,           15) \
+X(a, STATIC,   OPTIONAL, UINT32,   f_http_protocol,    16)
 #define dnstap__Message_CALLBACK dnstap__bytes_field
 #define dnstap__Message_DEFAULT NULL
-#define dnstap__Message_policy_MSGTYPE dnstap__Policy
+#define dnstap__Message_f_policy_MSGTYPE dnstap__Policy
 
 /* PB_BIND of nanopb 0.4, but static. */
 #define DNSTAP__BIND(name, width)                             \
@@ -1779,7 +1813,9 @@ enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
 enum { DNSTAP__OVERHEAD = 81, DNSTAP__OVERHEAD_USUAL = 30 };
 
 #define DNSTAP__KEY(field, wire) ((uint32_t)dnstap__##field##_tag << 3 | (uint32_t)(wire))
-#define DNSTAP__HAS(m, field) ((m)->field || ((m)->present & DNSTAP__PRESENT(field)))
+/* A macro that takes a field's name pastes it at once: handed on, it would be replaced where a
+ * server has a macro of that name. */
+#define DNSTAP__HAS(m, field) ((m)->field || ((m)->present & (1u << dnstap__Message_##field##_tag)))
 
 /* What a tap puts into each message. prefix: identity and version, encoded once. */
 typedef struct dnstap__fixed {
@@ -1819,37 +1855,39 @@ static pb_ostream_t dnstap__output(void *out, size_t size)
 
 static void dnstap__fill_policy(dnstap__Policy *to, const dnstap_policy *from)
 {
-    to->type = from->type;
-    to->rule = from->rule;
-    to->action = from->action;
-    to->has_action = from->action != 0;
-    to->match = from->match;
-    to->has_match = from->match != 0;
-    to->value = from->value;
+    to->f_type = from->type;
+    to->f_rule = from->rule;
+    to->f_action = from->action;
+    to->has_f_action = from->action != 0;
+    to->f_match = from->match;
+    to->has_f_match = from->match != 0;
+    to->f_value = from->value;
 }
 
-#define DNSTAP__FILL(to, from, field) \
-    ((to)->field = (from)->field, (to)->has_##field = DNSTAP__HAS(from, field) != 0)
+#define DNSTAP__FILL(to, from, field)         \
+    ((to)->f_##field = (from)->field,         \
+     (to)->has_f_##field = (to)->f_##field || \
+                           ((from)->present & (1u << dnstap__Message_##field##_tag)))
 
 /* A message as the descriptors want it. */
 static void dnstap__fill_message(dnstap__Message *to, const dnstap_message *from)
 {
-    to->type = from->type;
+    to->f_type = from->type;
     DNSTAP__FILL(to, from, socket_family);
     DNSTAP__FILL(to, from, socket_protocol);
-    to->query_address = from->query_address;
-    to->response_address = from->response_address;
+    to->f_query_address = from->query_address;
+    to->f_response_address = from->response_address;
     DNSTAP__FILL(to, from, query_port);
     DNSTAP__FILL(to, from, response_port);
     DNSTAP__FILL(to, from, query_time_sec);
     DNSTAP__FILL(to, from, query_time_nsec);
-    to->query_message = from->query_message;
-    to->query_zone = from->query_zone;
+    to->f_query_message = from->query_message;
+    to->f_query_zone = from->query_zone;
     DNSTAP__FILL(to, from, response_time_sec);
     DNSTAP__FILL(to, from, response_time_nsec);
-    to->response_message = from->response_message;
-    if (from->policy) dnstap__fill_policy(&to->policy, from->policy);
-    to->has_policy = from->policy != NULL;
+    to->f_response_message = from->response_message;
+    if (from->policy) dnstap__fill_policy(&to->f_policy, from->policy);
+    to->has_f_policy = from->policy != NULL;
     DNSTAP__FILL(to, from, http_protocol);
 }
 #undef DNSTAP__FILL
@@ -1859,12 +1897,12 @@ static long dnstap__encode_valid(const dnstap_message *m, void *out, size_t size
     pb_ostream_t stream = dnstap__output(out, size);
     dnstap__Dnstap payload;
     memset(&payload, 0, sizeof payload);
-    payload.identity = m->identity;
-    payload.version = m->version;
-    payload.extra = m->extra;
-    payload.has_message = true;
-    dnstap__fill_message(&payload.message, m);
-    payload.type = dnstap__Dnstap_Type_MESSAGE;
+    payload.f_identity = m->identity;
+    payload.f_version = m->version;
+    payload.f_extra = m->extra;
+    payload.has_f_message = true;
+    dnstap__fill_message(&payload.f_message, m);
+    payload.f_type = dnstap__Dnstap_Type_MESSAGE;
     if (!pb_encode(&stream, &dnstap__Dnstap_msg, &payload)) return DNSTAP_NO_MEMORY;
     return (long)stream.bytes_written;
 }
@@ -2910,7 +2948,8 @@ static void dnstap__ring_release(dnstap__ring *r, size_t tail, size_t frames)
 #if DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES
 static bool dnstap__would_block(int sys_errno)
 {
-    return sys_errno == EAGAIN || sys_errno == EWOULDBLOCK || sys_errno == EINTR;
+    return sys_errno == EAGAIN || sys_errno == EINTR ||
+           (EWOULDBLOCK != EAGAIN && sys_errno == EWOULDBLOCK);
 }
 #endif
 
@@ -4275,7 +4314,8 @@ static const uint8_t *dnstap__tls_keep(dnstap__tls_store *s, const void *data, s
 /* BearSSL's structs point to what they do not change without const. */
 static unsigned char *dnstap__tls_keep_bytes(dnstap__tls_store *s, const void *data, size_t size)
 {
-    return (unsigned char *)(uintptr_t)dnstap__tls_keep(s, data, size);
+    const uint8_t *kept = dnstap__tls_keep(s, data, size);
+    return (unsigned char *)(uintptr_t)kept;
 }
 
 /* Reads a certificate's key. Once an error is there, a further push would write beyond the

@@ -4,41 +4,11 @@
 # usage: tests/compile/compile_test.sh [BUILD]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-out=$build/compile
-rm -rf "$out"
+suite=compile
+. tests/compile/lib.sh
 mkdir -p "$out/nanopb" "$out/bare"
-passed=0 failed=0 skipped=0
-
-ok() { passed=$((passed + 1)) && echo "ok - $1"; }
-not_ok() { failed=$((failed + 1)) && echo "not ok - $1"; }
-skip() { skipped=$((skipped + 1)) && echo "skip - $1: $2"; }
-check() { # NAME COMMAND...: the command succeeds and prints nothing
-    name=$1
-    shift
-    if "$@" >"$out/log" 2>&1 && [ ! -s "$out/log" ]; then
-        ok "$name"
-    else
-        head -n 20 "$out/log"
-        echo "command: $*"
-        not_ok "$name"
-    fi
-}
-
-common='-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef
-    -Wvla -Werror -I.'
-c="-std=c99 $common -Wstrict-prototypes -Wmissing-prototypes"
-cpp="-std=c++11 -x c++ $common"
-libs='-lprotobuf-nanopb -lbearssl -lpthread'
 
 # ---- the sources ----
-file() { # NAME LINE...
-    name=$out/$1
-    shift
-    printf '%s\n' "$@" >"$name"
-}
-implement='#define DNSTAP_IMPLEMENTATION'
-include='#include "dnstap.h"'
 system='#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -150,7 +120,4 @@ for compiler in gcc clang; do
     done
 done
 
-tail=
-[ $skipped = 0 ] || tail=", $skipped skipped"
-echo "$passed passed, $failed failed$tail"
-[ $failed = 0 ]
+finish
