@@ -841,6 +841,9 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
  *   dnstap__begin           STARTED: dnstap__recover logs the end of the outage; the rings go on at
  *                           their tails, with the oldest message first */
 
+/* A callback is called as (t->send)(…): send, close and log are macros with arguments here and
+ * there, in <tgmath.h> for one. */
+
 /* ---- >>platform --------------------------------------------------------------------------- */
 
 /* What this build has, decided once as 0 or 1, and all that is included; the rest of the file asks
@@ -3431,7 +3434,7 @@ static int dnstap__open_tcp(const dnstap__opening *o, dnstap__medium *m, dnstap_
 /* SO_SNDBUF as the system has it; 0: no socket. */
 static int dnstap__send_buffer(const dnstap_transport *t)
 {
-    int bytes = 0, fd = t->send == dnstap__socket_send ? t->fd(t->self) : -1;
+    int bytes = 0, fd = t->send == dnstap__socket_send ? (t->fd)(t->self) : -1;
     socklen_t size = sizeof bytes;
 
     if (fd >= 0) getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size);
@@ -3451,7 +3454,7 @@ static int dnstap__open_file(const dnstap__opening *o, dnstap__medium *m, dnstap
     int result;
 
     *out = dnstap__file_transport(&m->file, o->target->path, o->overwrite);
-    result = out->start(out->self, &wants);
+    result = (out->start)(out->self, &wants);
     if (result == DNSTAP_OK) return result;
     return dnstap__fail(error, result, m->file.problem.sys_errno, "%s: %s%s", o->endpoint,
                         m->file.problem.text,
@@ -3675,7 +3678,7 @@ static int dnstap__names_failed(dnstap__names *n, int code, int sys_errno, const
 
 static int dnstap__names_ask(dnstap__names *n, const dnstap_options *o)
 {
-    int result = o->resolve(o->user, n->host, n->port, &n->list[0].any, sizeof n->list[0]);
+    int result = (o->resolve)(o->user, n->host, n->port, &n->list[0].any, sizeof n->list[0]);
 
     if (result < 0) return dnstap__names_failed(n, result, 0, "options.resolve found no address");
     n->count = 1;
@@ -5313,7 +5316,7 @@ static int dnstap__tls_fail(dnstap__tls *t, int code)
 /* The transport below failed: its text becomes ours, its result too. */
 static int dnstap__tls_fail_lower(dnstap__tls *t, int result)
 {
-    const char *text = t->lower.error ? t->lower.error(t->lower.self) : dnstap_strerror(result);
+    const char *text = t->lower.error ? (t->lower.error)(t->lower.self) : dnstap_strerror(result);
     bool early = t->state == DNSTAP__TLS_HANDSHAKE;
 
     t->state = DNSTAP__TLS_FAILED;
@@ -5491,7 +5494,7 @@ static int dnstap__tls_push(dnstap__tls *t, short *wants)
 
     while (dnstap__tls_can(t, BR_SSL_SENDREC)) {
         data = br_ssl_engine_sendrec_buf(t->engine, &size);
-        n = t->lower.send(t->lower.self, data, size, &want);
+        n = (t->lower.send)(t->lower.self, data, size, &want);
         if (n == DNSTAP_AGAIN) *wants = (short)(*wants | want);
         if (n <= 0) return n ? (int)n : DNSTAP_AGAIN;
         t->partial = (size_t)n < size;
@@ -5509,7 +5512,7 @@ static long dnstap__tls_pull(dnstap__tls *t, size_t most, short *wants)
     long n;
 
     data = br_ssl_engine_recvrec_buf(t->engine, &size);
-    n = t->lower.recv(t->lower.self, data, dnstap__min(size, most), &want);
+    n = (t->lower.recv)(t->lower.self, data, dnstap__min(size, most), &want);
     if (n == DNSTAP_AGAIN) *wants = (short)(*wants | want);
     if (n > 0) br_ssl_engine_recvrec_ack(t->engine, (size_t)n);
     return n;
@@ -5558,7 +5561,7 @@ static int dnstap__tls_fd(void *self)
 {
     dnstap__tls *t = (dnstap__tls *)self;
 
-    return t->lower.fd ? t->lower.fd(t->lower.self) : -1;
+    return t->lower.fd ? (t->lower.fd)(t->lower.self) : -1;
 }
 
 /* Reads and forgets until the peer ends: closing with bytes unread would reset the connection, and
@@ -5568,13 +5571,13 @@ static int dnstap__tls_drain(dnstap__tls *t, short *wants)
     short want = 0;
     long n = 1;
 
-    if (!t->step && t->lower.shut && t->lower.shut(t->lower.self, &want) == DNSTAP_AGAIN) {
+    if (!t->step && t->lower.shut && (t->lower.shut)(t->lower.self, &want) == DNSTAP_AGAIN) {
         *wants = (short)(*wants | want);
         return DNSTAP_AGAIN;
     }
     if (!t->step && !t->lower.shut) dnstap__tls_stop_writing(dnstap__tls_fd(t));
     for (t->step++; n > 0 && t->step<DNSTAP__TLS_DRAIN; t->step += n> 0 ? (size_t)n : 0)
-        n = t->lower.recv(t->lower.self, t->input, t->input_size, &want);
+        n = (t->lower.recv)(t->lower.self, t->input, t->input_size, &want);
     *wants = (short)(*wants | want);
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
     t->state = DNSTAP__TLS_FAILED;
@@ -5586,7 +5589,7 @@ static int dnstap__tls_send_alert(dnstap__tls *t, short *wants)
     long n = 0;
 
     while (t->step < sizeof t->alert) {
-        n = t->lower.send(t->lower.self, t->alert + t->step, sizeof t->alert - t->step, wants);
+        n = (t->lower.send)(t->lower.self, t->alert + t->step, sizeof t->alert - t->step, wants);
         if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
         if (n <= 0) break;
         t->step += (size_t)n;
@@ -5783,7 +5786,7 @@ static void dnstap__tls_close(void *self)
 
     t->state = DNSTAP__TLS_IDLE;
     dnstap__tls_wipe(&t->ssl, sizeof t->ssl);
-    t->lower.close(t->lower.self);
+    (t->lower.close)(t->lower.self);
 }
 
 /* At a deadline: what was under way then. */
@@ -5989,7 +5992,7 @@ DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
 
 static void dnstap__say(dnstap_tap *tap, int level, const char *text)
 {
-    if (tap->options.log) tap->options.log(tap->options.user, level, text);
+    if (tap->options.log) (tap->options.log)(tap->options.user, level, text);
 }
 
 static const char *dnstap__where(const dnstap_tap *tap)
@@ -6051,7 +6054,7 @@ static void dnstap__call_service(dnstap_tap *tap)
 {
     if (DNSTAP_LOAD(&tap->owner) != dnstap__process()) return;
     if (tap->options.wake) {
-        tap->options.wake(tap->options.user);
+        (tap->options.wake)(tap->options.user);
     } else if (tap->waker.in >= 0) {
         dnstap__add_shared(&tap->calls);
         dnstap__waker_call(&tap->waker);
@@ -6322,7 +6325,7 @@ DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_me
  * counted, and leaves no descriptor watched or open; frames leave in their rings' order, whole. */
 static void dnstap__watch(dnstap_tap *tap, int fd, short events)
 {
-    if (tap->options.watch && fd >= 0) tap->options.watch(tap->options.user, fd, events);
+    if (tap->options.watch && fd >= 0) (tap->options.watch)(tap->options.user, fd, events);
 }
 
 static void dnstap__unwatch(dnstap__link *l)
@@ -6334,7 +6337,7 @@ static void dnstap__unwatch(dnstap__link *l)
 
 static int dnstap__transport_fd(const dnstap__link *l)
 {
-    return l->transport.fd ? l->transport.fd(l->transport.self) : -1;
+    return l->transport.fd ? (l->transport.fd)(l->transport.self) : -1;
 }
 
 /* The descriptor that the link waits with; -1: none. */
@@ -6353,7 +6356,7 @@ static short dnstap__link_events(const dnstap__link *l)
 static void dnstap__disconnect(dnstap__link *l)
 {
     dnstap__unwatch(l);
-    l->transport.close(l->transport.self);
+    (l->transport.close)(l->transport.self);
     l->done = 0;
 }
 
@@ -6441,7 +6444,7 @@ static int dnstap__break_transport(dnstap__link *l, int code)
     const char *why = code == DNSTAP_END ? dnstap__why_closed(l) : dnstap_strerror(code);
     const dnstap_transport *t = l->state == DNSTAP_CONNECTING ? &l->lower : &l->transport;
 
-    if (code != DNSTAP_END && t->error) why = t->error(t->self);
+    if (code != DNSTAP_END && t->error) why = (t->error)(t->self);
     return dnstap__break(l, code, sys_errno, why);
 }
 
@@ -6514,7 +6517,7 @@ static int dnstap__in_connecting(dnstap__link *l)
     int result = DNSTAP_OK;
 
     dnstap__names_aim(&l->tap->dial.names, &l->medium);
-    if (l->lower.start) result = l->lower.start(l->lower.self, &l->events);
+    if (l->lower.start) result = (l->lower.start)(l->lower.self, &l->events);
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (result == DNSTAP_OK) return dnstap__enter(l, DNSTAP_SECURING);
     if (dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
@@ -6524,7 +6527,7 @@ static int dnstap__in_connecting(dnstap__link *l)
 static int dnstap__in_securing(dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
-    int result = l->tls ? l->transport.start(l->transport.self, &l->events) : DNSTAP_OK;
+    int result = l->tls ? (l->transport.start)(l->transport.self, &l->events) : DNSTAP_OK;
 
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (result < 0) return dnstap__break_transport(l, result);
@@ -6539,7 +6542,7 @@ static int dnstap__in_securing(dnstap__link *l)
 /* Hands bytes to the transport. One that takes nothing has enough. */
 static long dnstap__send(dnstap__link *l, const void *data, size_t size)
 {
-    long n = l->transport.send(l->transport.self, data, size, &l->events);
+    long n = (l->transport.send)(l->transport.self, data, size, &l->events);
 
     DNSTAP_ASSERT(n <= (long)size);
     return n ? n : (long)DNSTAP_AGAIN;
@@ -6565,7 +6568,7 @@ static int dnstap__receive(dnstap__link *l)
 {
     uint8_t bytes[256];
     short wants = 0;
-    long n = l->transport.recv(l->transport.self, bytes, sizeof bytes, &wants);
+    long n = (l->transport.recv)(l->transport.self, bytes, sizeof bytes, &wants);
     int result;
 
     l->events = (short)(l->events | wants);
@@ -6714,7 +6717,7 @@ static int dnstap__in_stopping(dnstap__link *l)
 
 static int dnstap__in_shutting(dnstap__link *l)
 {
-    int result = l->transport.shut ? l->transport.shut(l->transport.self, &l->events) : DNSTAP_OK;
+    int result = l->transport.shut ? (l->transport.shut)(l->transport.self, &l->events) : DNSTAP_OK;
 
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     dnstap__disconnect(l);
@@ -6911,13 +6914,13 @@ static void dnstap__tell_loop(dnstap_tap *tap)
         l->watched_events = events;
         if (events) dnstap__watch(tap, fd, events);
     }
-    if (tap->options.timer) tap->options.timer(tap->options.user, dnstap__timeout(tap));
+    if (tap->options.timer) (tap->options.timer)(tap->options.user, dnstap__timeout(tap));
 }
 
 /* The tap's time, of which a clock that goes back, or stands still during a wait, takes nothing. */
 static uint64_t dnstap__now(const dnstap_tap *tap)
 {
-    return tap->options.monotonic_ms(tap->options.user) + DNSTAP_LOAD(&tap->skew);
+    return (tap->options.monotonic_ms)(tap->options.user) + DNSTAP_LOAD(&tap->skew);
 }
 
 static void dnstap__tick(dnstap_tap *tap, uint64_t at_least)
@@ -7462,7 +7465,7 @@ static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
 {
     dnstap__waker_close(&tap->waker);
     dnstap__mutex_close(&tap->lock);
-    tap->link.transport.close(tap->link.transport.self);
+    (tap->link.transport.close)(tap->link.transport.self);
     return NULL;
 }
 
@@ -7588,7 +7591,7 @@ static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
         dnstap__run(tap);
     }
     dnstap__watch(tap, tap->waker.out, 0);
-    if (tap->options.timer) tap->options.timer(tap->options.user, -1);
+    if (tap->options.timer) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
 }
@@ -7656,7 +7659,7 @@ struct dnstap_sink {
 /* -1: a free place, or a file that has ended. */
 static int dnstap__source_fd(const dnstap__source *s)
 {
-    return s->number ? s->transport.fd(s->transport.self) : -1;
+    return s->number ? (s->transport.fd)(s->transport.self) : -1;
 }
 
 static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
@@ -7696,7 +7699,7 @@ static bool dnstap__take_frame(dnstap_sink *sink, dnstap__source *s, const dnsta
 
 static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
 {
-    if (sink->options.receive) sink->options.receive(sink->options.user, received);
+    if (sink->options.receive) (sink->options.receive)(sink->options.user, received);
 }
 
 #if DNSTAP__HAS_SOCKETS
@@ -7710,7 +7713,7 @@ static void dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const
     r.text = text ? text : dnstap_strerror(result);
     if (result != DNSTAP_OK && result != DNSTAP_END) sink->status.failed++;
     sink->status.open--;
-    s->transport.close(s->transport.self);
+    (s->transport.close)(s->transport.self);
     dnstap__hand_out(sink, &r);
 }
 
@@ -7723,7 +7726,7 @@ static bool dnstap__reply(dnstap__source *s)
 
     s->blocked = false;
     while ((due = dnstap_frame_reader_next(&s->reader)).size) {
-        n = s->transport.send(s->transport.self, due.data, due.size, &wants);
+        n = (s->transport.send)(s->transport.self, due.data, due.size, &wants);
         s->blocked = n == DNSTAP_AGAIN;
         if (s->blocked) return true;
         if (n <= 0) return false;
@@ -7753,7 +7756,7 @@ static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p
 static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
 {
     short wants = 0;
-    long n = s->transport.recv(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
+    long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
     int result;
 
     if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
@@ -7853,9 +7856,9 @@ static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 
     s->transport = dnstap__input_transport(&s->medium.file, sink->target.path);
     s->number = ++sink->numbers;
-    if (s->transport.start(s->transport.self, &wants) < 0)
+    if ((s->transport.start)(s->transport.self, &wants) < 0)
         return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s", sink->target.path,
-                            s->transport.error(s->transport.self));
+                            (s->transport.error)(s->transport.self));
     sink->status.connections = sink->status.open = 1;
     dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
     dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
@@ -7869,7 +7872,7 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
     dnstap__source *s = &sink->sources[0];
 
     sink->file_end = result;
-    s->transport.close(s->transport.self); /* nothing to poll for any more */
+    (s->transport.close)(s->transport.self); /* nothing to poll for any more */
     dnstap__fill_received(s, received, DNSTAP_SINK_CLOSED);
     received->result = result;
     received->text = text ? text : dnstap_strerror(result);
@@ -7883,13 +7886,13 @@ static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 {
     dnstap__source *s = &sink->sources[0];
     short wants;
-    long n = s->transport.recv(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
+    long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
 
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
     if (n == DNSTAP_END)
         return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader), NULL);
     if (n < 0)
-        return dnstap__end_input(sink, received, (int)n, s->transport.error(s->transport.self));
+        return dnstap__end_input(sink, received, (int)n, (s->transport.error)(s->transport.self));
     sink->block_used = 0;
     sink->block_have = (size_t)n;
     return DNSTAP_OK;
@@ -8006,7 +8009,7 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
         return dnstap__fail(
             error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
-    sink->now = sink->options.monotonic_ms(sink->options.user);
+    sink->now = (sink->options.monotonic_ms)(sink->options.user);
     if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) return dnstap__open_input(sink, error);
     return dnstap__listener_open(&sink->listener, &sink->target, sink->endpoint, error);
 }
@@ -8029,7 +8032,7 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
 
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
-    sink->now = sink->options.monotonic_ms(sink->options.user);
+    sink->now = (sink->options.monotonic_ms)(sink->options.user);
     if (sink->listener.fd < 0)
         dnstap__service_file(sink);
     else
@@ -8040,7 +8043,7 @@ DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
 {
     const dnstap__source *s;
-    uint64_t now = sink->options.monotonic_ms(sink->options.user), at = UINT64_MAX, end;
+    uint64_t now = (sink->options.monotonic_ms)(sink->options.user), at = UINT64_MAX, end;
     int n = 0, fd;
     uint32_t i;
 
@@ -8073,7 +8076,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
     if (!sink) return;
     for (i = 0; sink->sources && i < sink->options.max_connections; i++) {
         s = &sink->sources[i];
-        if (s->number) s->transport.close(s->transport.self);
+        if (s->number) (s->transport.close)(s->transport.self);
         if (s->reader.buffer) DNSTAP_FREE(s->reader.buffer);
     }
     dnstap__listener_close(&sink->listener);
