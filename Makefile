@@ -10,6 +10,8 @@ warnings := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Ws
 flags := -std=c99 $(warnings) -I. $(CPPFLAGS)
 libs := -lprotobuf-nanopb -lbearssl -lpthread
 tool := $(wildcard examples/dnstap/*.c)
+pages := $(wildcard examples/dnstap/*.[1-8])
+root = $(DESTDIR)$(PREFIX)
 unit := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
 sanitize = -fsanitize=$(if $(findstring tsan,$@),thread,address$(comma)undefined) \
     -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -46,13 +48,20 @@ proto: ## renew the generated block in dnstap.h from proto/
 	@tests/setup proto
 	@proto/generate dnstap.h
 
-install: ## install the header and its pkg-config file (PREFIX, DESTDIR)
-	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pkgconfig
-	install -m 644 dnstap.h $(DESTDIR)$(PREFIX)/include
+install: ## install the header, its pkg-config file, and the tool if it is built (PREFIX, DESTDIR)
+	install -d $(root)/include $(root)/share/pkgconfig
+	install -m 644 dnstap.h $(root)/include
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: dnstap.h' 'Version: $(VERSION)' \
 	    'Description: logs DNS events as dnstap over Frame Streams' \
-	    'Cflags: -I$${prefix}/include' 'Libs: $(libs)' \
-	    >$(DESTDIR)$(PREFIX)/share/pkgconfig/dnstap.pc
+	    'Cflags: -I$${prefix}/include' 'Libs: $(libs)' >$(root)/share/pkgconfig/dnstap.pc
+	if [ -x build/dnstap ]; then install -d $(root)/bin && install build/dnstap $(root)/bin; fi
+	for page in $(pages); do \
+	    man=$(root)/share/man/man$${page##*.} && install -d $$man && \
+	    install -m 644 $$page $$man || exit 1; done
+
+uninstall: ## remove what install has put there (the same PREFIX, DESTDIR)
+	rm -f $(root)/include/dnstap.h $(root)/share/pkgconfig/dnstap.pc $(root)/bin/dnstap
+	for page in $(pages); do rm -f $(root)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean: ## remove what was built
 	rm -rf build
@@ -93,5 +102,5 @@ build/unit/test_loop_uv: libs += -luv
 units: $(unit)
 peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))
 
-.PHONY: all demo test test-long bench lint proto install clean help units peers
+.PHONY: all demo test test-long bench lint proto install uninstall clean help units peers
 .DELETE_ON_ERROR:

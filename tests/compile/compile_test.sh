@@ -102,13 +102,21 @@ else
 fi
 
 # ---- installed ----
-check 'make install' \
-    sh -c "${MAKE:-make} -s install DESTDIR=\"$PWD/$out/root\" PREFIX=/usr >/dev/null"
-export PKG_CONFIG_SYSROOT_DIR="$PWD/$out/root"
-export PKG_CONFIG_LIBDIR="$PKG_CONFIG_SYSROOT_DIR/usr/share/pkgconfig"
+root=$PWD/$out/root
+${MAKE:-make} -s build/dnstap
+file dnstap.1 '.TH DNSTAP 1'
+settings="DESTDIR=$root PREFIX=/usr pages=$out/dnstap.1"
+check 'make install' ${MAKE:-make} -s install $settings
+export PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$root/usr/share/pkgconfig"
 check 'a program builds with what pkg-config says' sh -c "cd $out && gcc -w -include first.c \
     ../../tests/compile/use.c -o installed \$(pkg-config --cflags --libs dnstap)"
 check 'what was logged comes out' "$out/installed"
+check 'the tool is installed' sh -c "$root/usr/bin/dnstap --help | grep -q -i usage"
+check 'its pages are installed' cmp "$out/dnstap.1" "$root/usr/share/man/man1/dnstap.1"
+touch "$root/usr/bin/another"
+check 'make uninstall' ${MAKE:-make} -s uninstall $settings
+check 'nothing is left of it, and what is not of it is' \
+    sh -c "[ \"\$(cd $root && find . -type f)\" = ./usr/bin/another ]"
 
 # ---- the programs around it; the unit tests share helpers that not each of them uses ----
 for compiler in gcc clang; do
