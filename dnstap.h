@@ -2240,7 +2240,7 @@ static pb_istream_t dnstap__stream_of(const dnstap__input *in)
 static int dnstap__advance(dnstap__input *in, const pb_istream_t *stream, bool ok)
 {
     in->p = in->end - stream->bytes_left;
-    return ok ? DNSTAP__SOME : DNSTAP_BAD_PAYLOAD;
+    return ok ? (int)DNSTAP__SOME : (int)DNSTAP_BAD_PAYLOAD;
 }
 
 /* Most are of one byte, and not worth a stream; lengths and ports are often of two. */
