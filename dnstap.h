@@ -31,7 +31,10 @@
  *   >>tap *         a producer of dnstap: open, log, service, status, close; its states
  *   >>wake          how the service sleeps and is woken
  *   >>producer      what a thread that logs does
+ *   >>cursors       where the links are in the rings
  *   >>connection    from look-up to FINISH, and round again
+ *   >>flow          from the rings to the links
+ *   >>accept        the links of a listening tap
  *   >>service       turns, loops, the books
  *   >>open          options, memory, open, close
  *   >>sink *        a consumer: listens, or reads a file
@@ -562,6 +565,7 @@ typedef struct dnstap_options {
     bool unidirectional;         /* no handshake, as in files */
     bool drop_when_disconnected; /* drop while there is no connection; default: keep in the ring */
     bool overwrite;              /* file: begin anew; default: append */
+    bool listen;                 /* wait for sinks instead of connecting to one */
     /* What these cost and buy, by make bench and the same programs with other values: rings above
      * 1 MiB cost nothing and last longer in an outage, 256 KiB cost a third more CPU at full speed.
      * A busy stream leaves every 32 KiB whatever flush_ms is, which bounds how long a quiet one
@@ -575,10 +579,18 @@ typedef struct dnstap_options {
     uint32_t writebuffer; /* SO_SNDBUF of tcp and tls, in MiB, to 1024; default 1 */
     int flush_ms;         /* a busy stream is packed so long; default 100; DNSTAP_FLUSH_NOW */
     int timeout_ms;       /* for each waiting step of a connection; default 4,000 */
+    /* listening */
+    uint32_t max_sinks;       /* that are sent to at once, to 1024; default 16 */
+    uint32_t max_pending;     /* whose handshake is under way, to 1024; default 8; one more replaces
+                                 the oldest */
+    size_t max_lag;           /* bytes of a ring by which a sink may be behind; default 3/4 of it */
+    uint32_t socket_mode;     /* of a unix socket, such as 0660; 0: umask's */
+    const char *socket_group; /* its group, by name or number; NULL: the process's */
     /* tls */
-    bool skipverify;            /* don't verify the peer */
-    const char *ca_file;        /* PEM; default: SSL_CERT_FILE, or the system's bundle */
-    const char *cert_file;      /* PEM chain, leaf first: shown to the peer */
+    bool skipverify;            /* don't verify the peer; listening: ask for no certificate */
+    const char *ca_file;        /* PEM; default: SSL_CERT_FILE, or the system's bundle; listening:
+                                   sinks must show a certificate of one of these; default: none */
+    const char *cert_file;      /* PEM chain, leaf first: shown to the peer; listening: needed */
     const char *key_file;       /* PEM key of cert_file */
     const char *server_name;    /* verified instead of the endpoint's host */
     dnstap_bytes ca, cert, key; /* the same in memory, PEM or DER */
@@ -655,17 +667,18 @@ DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int 
  * another process's. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap);
 
-#define DNSTAP_STATES(X)                                                 \
-    X(DNSTAP_IDLE, "idle")             /* nothing to do yet */           \
-    X(DNSTAP_RESOLVING, "resolving")   /* looking the host's name up */  \
-    X(DNSTAP_CONNECTING, "connecting") /* the transport starts */        \
-    X(DNSTAP_SECURING, "securing")     /* the TLS handshake */           \
-    X(DNSTAP_GREETING, "greeting")     /* READY sent, ACCEPT awaited */  \
-    X(DNSTAP_STARTED, "started")       /* messages flow */               \
-    X(DNSTAP_STOPPING, "stopping")     /* STOP sent, FINISH awaited */   \
-    X(DNSTAP_SHUTTING, "shutting")     /* the transport's orderly end */ \
-    X(DNSTAP_FINISHED, "finished")     /* ended in order */              \
-    X(DNSTAP_BROKEN, "broken")         /* waits before the next attempt */
+#define DNSTAP_STATES(X)                                                   \
+    X(DNSTAP_IDLE, "idle")             /* nothing to do yet */             \
+    X(DNSTAP_RESOLVING, "resolving")   /* looking the host's name up */    \
+    X(DNSTAP_CONNECTING, "connecting") /* the transport starts */          \
+    X(DNSTAP_SECURING, "securing")     /* the TLS handshake */             \
+    X(DNSTAP_GREETING, "greeting")     /* READY sent, ACCEPT awaited */    \
+    X(DNSTAP_STARTED, "started")       /* messages flow */                 \
+    X(DNSTAP_STOPPING, "stopping")     /* STOP sent, FINISH awaited */     \
+    X(DNSTAP_SHUTTING, "shutting")     /* the transport's orderly end */   \
+    X(DNSTAP_FINISHED, "finished")     /* ended in order */                \
+    X(DNSTAP_BROKEN, "broken")         /* waits before the next attempt */ \
+    X(DNSTAP_LISTENING, "listening")   /* a tap that no sink is at */
 typedef enum dnstap_state {
 #define DNSTAP__X(name, text) name,
     DNSTAP_STATES(DNSTAP__X)
@@ -691,9 +704,30 @@ typedef struct dnstap_status {
     size_t ring_size;   /* bytes of each ring */
     uint32_t rings;     /* producers', and the shared one */
     int send_buffer;    /* SO_SNDBUF as the system has it; 0: no socket */
+    /* Listening: sent counts a message for each sink that got it, offered = sent + lost + behind,
+     * and recorded = what left the rings + queued. */
+    uint64_t offered, lost, behind; /* to sinks; by those that left; still to be sent to them */
+    uint64_t no_sink;               /* of unwanted: nobody was there */
+    uint64_t accepted, refused;     /* connections; of these, closed before they were sent to */
+    uint32_t sinks, pending;        /* that are sent to; in their handshakes */
+    uint16_t port;                  /* that is listened on */
 } dnstap_status;
 /* Any thread. */
 DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status);
+
+/* A sink at a listening tap. offered = sent + lost + behind: a sink is offered what was recorded
+ * since it started. What it has lost when it goes is in the tap's status. */
+typedef struct dnstap_peer {
+    uint32_t number; /* of the connection, from 1 */
+    dnstap_state state;
+    uint64_t state_ms; /* for so long */
+    uint64_t offered, sent, lost, behind;
+    uint64_t bytes;    /* of frames sent */
+    char address[128]; /* 192.0.2.1:50000, [2001:db8::1]:50000, or the socket's path */
+    char subject[72];  /* of its verified certificate; "": none */
+} dnstap_peer;
+/* The sinks of a listening tap, pending ones too, at most max; returns how many. Any thread. */
+DNSTAP_API int dnstap_get_peers(dnstap_tap *tap, dnstap_peer *peers, int max);
 /* Fill of ring 0 … status.rings - 1: bytes used, and messages. Any thread. */
 DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages);
 
@@ -903,6 +937,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #include <sys/un.h>
 #ifndef TCP_NODELAY /* <linux/tcp.h> has it too, and does not go with the other */
 #include <netinet/tcp.h>
+#include <grp.h>
 #endif
 #endif
 #if DNSTAP__HAS_THREADS
@@ -976,10 +1011,21 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #ifndef DNSTAP_CACHE_LINE
 #define DNSTAP_CACHE_LINE (DNSTAP__HAS_THREADS ? 64 : (int)sizeof(size_t))
 #endif
+/* unix://@name is a socket without a file. */
+#if defined(__linux__)
+#define DNSTAP__ABSTRACT 1
+#else
+#define DNSTAP__ABSTRACT 0
+#endif
 #ifdef MSG_NOSIGNAL
 #define DNSTAP__NOSIGNAL MSG_NOSIGNAL
 #else
 #define DNSTAP__NOSIGNAL 0
+#endif
+#if DNSTAP__POSIX
+#define DNSTAP__POLLFD_SIZE sizeof(struct pollfd)
+#else
+#define DNSTAP__POLLFD_SIZE 0
 #endif
 #if defined(__APPLE__)
 #define DNSTAP__MTIME st_mtimespec
@@ -2589,6 +2635,14 @@ DNSTAP_API void dnstap_frame_writer_init(dnstap_frame_writer *w, bool bidirectio
     w->state = bidirectional ? DNSTAP_WRITER_READY : DNSTAP_WRITER_START;
 }
 
+/* The type of the last control frame that was whole; 0: there was none. */
+static uint32_t dnstap__frame_writer_heard(const dnstap_frame_writer *w)
+{
+    bool control = !dnstap__get32(w->control) && dnstap__get32(w->control + 4) >= 4;
+
+    return control && w->have == 0 ? dnstap__get32(w->control + 8) : 0;
+}
+
 /* The stream has begun: its START is there. */
 static void dnstap__writer_resume(dnstap_frame_writer *w)
 {
@@ -2841,7 +2895,7 @@ typedef struct dnstap__ring {
     bool shared;   /* producers lock it */
     uint8_t pad0[DNSTAP_CACHE_LINE];
     size_t published, wrap, bytes, recorded; /* the producer writes, the service reads */
-    size_t unwanted, lost_full, lost_large, lost_bad, lost_disconnected;
+    size_t unwanted, no_sink, lost_full, lost_large, lost_bad, lost_disconnected;
     size_t floor; /* the producer's own */
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
@@ -2972,8 +3026,12 @@ typedef union dnstap__address {
 
 static socklen_t dnstap__address_size(const dnstap__address *a)
 {
+    const char *path = a->local.sun_path;
+
     if (a->any.sa_family == AF_INET) return sizeof a->ip.v4;
-    return a->any.sa_family == AF_INET6 ? sizeof a->ip.v6 : sizeof a->local;
+    if (a->any.sa_family == AF_INET6) return sizeof a->ip.v6;
+    if (path[0]) return sizeof a->local;
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(path + 1));
 }
 
 static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const char *path,
@@ -2989,6 +3047,7 @@ static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const 
                             endpoint, (unsigned long)n,
                             (unsigned long)sizeof a->local.sun_path - 1);
     memcpy(a->local.sun_path, path, n);
+    if (DNSTAP__ABSTRACT && *path == '@') a->local.sun_path[0] = '\0';
     return DNSTAP_OK;
 }
 
@@ -3043,19 +3102,25 @@ static void dnstap__socket_quiet(int fd)
 static void dnstap__socket_quiet(int fd) { (void)fd; }
 #endif
 
-static int dnstap__socket_open(dnstap__socket *s)
+/* What a socket is set to. A dead host is noticed, and what we send is packed already. */
+static void dnstap__socket_tune(const dnstap__socket *s, int family)
 {
     int on = 1;
 
-    s->fd = socket(s->address.any.sa_family, SOCK_STREAM, 0);
-    if (s->fd < 0 || dnstap__set_nonblocking(s->fd) < 0)
-        return dnstap__socket_failed(s, "socket", errno);
     if (s->send_buffer)
         setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof s->send_buffer);
     dnstap__socket_quiet(s->fd);
-    if (s->address.any.sa_family == AF_UNIX) return DNSTAP_OK;
-    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a dead host is noticed */
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* we pack what we send */
+    if (family == AF_UNIX) return;
+    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static int dnstap__socket_open(dnstap__socket *s)
+{
+    s->fd = socket(s->address.any.sa_family, SOCK_STREAM, 0);
+    if (s->fd < 0 || dnstap__set_nonblocking(s->fd) < 0)
+        return dnstap__socket_failed(s, "socket", errno);
+    dnstap__socket_tune(s, s->address.any.sa_family);
     return DNSTAP_OK;
 }
 
@@ -3590,15 +3655,16 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
     return DNSTAP_OK;
 }
 
-/* The endpoint's kind, or with `user` that of options.transport, if this build has it. */
-static int dnstap__find_target(dnstap__target *e, const char *endpoint,
-                               const dnstap_transport *user, dnstap_error *error)
+/* The endpoint's kind, or that of options.transport, if this build has it. */
+static int dnstap__find_target(dnstap__target *e, const dnstap_options *o, dnstap_error *error)
 {
+    const char *endpoint = o->endpoint;
+    const dnstap_transport *user = o->transport;
     bool secure = endpoint && dnstap__behind(endpoint, "tls://");
     int result = DNSTAP_OK;
 
     memset(e, 0, sizeof *e);
-    if (!user || secure) result = dnstap__parse_endpoint(e, endpoint, false, error);
+    if (!user || secure) result = dnstap__parse_endpoint(e, endpoint, o->listen, error);
     if (result < 0) return result;
     if (user) e->scheme = &dnstap__schemes[DNSTAP__USER_SCHEME + (secure ? 1 : 0)];
     if (!e->scheme->lacks) return DNSTAP_OK;
@@ -3847,15 +3913,19 @@ static int dnstap__names_open(dnstap__names *n, const dnstap__opening *o, bool h
 
 /* ---- >>listen ----------------------------------------------------------------------------- */
 
+enum { DNSTAP__ACCEPT_PAUSE_MS = 100 };
+
 /* A socket that listens. In: a target; out: connected descriptors with their peer's name. Always: a
  * unix socket that nobody answers on is replaced, nothing else is ever removed, and in the end only
  * what is ours. */
-#if DNSTAP__HAS_SOCKETS && DNSTAP__HAS_SINK
+#if DNSTAP__HAS_SOCKETS
 typedef struct dnstap__listener {
     int fd;               /* -1: none */
     const char *endpoint; /* for texts */
-    const char *path;     /* of a unix socket; else NULL */
-    dev_t device;         /* of that, as it was made; 0: not yet */
+    const char *path;     /* of a unix socket's file; else NULL */
+    int family;
+    uint16_t port;
+    dev_t device; /* of that, as it was made; 0: not yet */
     ino_t inode;
 } dnstap__listener;
 
@@ -3896,9 +3966,10 @@ static int dnstap__listen_address(dnstap__listener *l, const dnstap__target *tar
     dnstap__ip list[DNSTAP__ADDRESSES];
     int result;
 
-    if (l->path) {
-        result = dnstap__unix_address(a, l->endpoint, l->path, error);
-        return result < 0 ? result : dnstap__clear_path(l, a, error);
+    if (target->path) {
+        result = dnstap__unix_address(a, l->endpoint, target->path, error);
+        l->path = DNSTAP__ABSTRACT && *target->path == '@' ? NULL : target->path;
+        return result < 0 || !l->path ? result : dnstap__clear_path(l, a, error);
     }
     memset(a, 0, sizeof *a);
     if (dnstap__numeric_address(&a->ip, target->host, target->port)) return DNSTAP_OK;
@@ -3918,28 +3989,73 @@ static void dnstap__listen_options(int fd, int family)
     if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
 }
 
+static int dnstap__listen_failed(const dnstap__listener *l, const char *what, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s: %s", l->endpoint, what,
+                        strerror(errno));
+}
+
+/* A group by name or number; false: there is none. */
+static bool dnstap__find_group(const char *name, gid_t *gid)
+{
+    const struct group *g = getgrnam(name);
+    long number = dnstap__parse_port(name);
+
+    *gid = g ? g->gr_gid : (gid_t)number;
+    return g || number >= 0;
+}
+
+/* Who may connect to a unix socket: mode 0 and group NULL leave it as it was made. */
+static int dnstap__listener_allow(const dnstap__listener *l, uint32_t mode, const char *group,
+                                  dnstap_error *error)
+{
+    gid_t gid;
+
+    if (!l->path) return DNSTAP_OK;
+    if (group && !dnstap__find_group(group, &gid))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: there is no group \"%s\"",
+                            l->endpoint, group);
+    if (group && chown(l->path, (uid_t)-1, gid) < 0)
+        return dnstap__listen_failed(l, "give it to options.socket_group", error);
+    if (mode && chmod(l->path, (mode_t)mode) < 0)
+        return dnstap__listen_failed(l, "give it options.socket_mode", error);
+    return DNSTAP_OK;
+}
+
+/* What was bound: the port that the system chose, and the file, to remove only our own. */
+static void dnstap__listener_look(dnstap__listener *l)
+{
+    dnstap__address a;
+    socklen_t size = sizeof a;
+    struct stat st;
+
+    memset(&a, 0, sizeof a);
+    if (l->family == AF_INET && !getsockname(l->fd, &a.any, &size))
+        l->port = ntohs(a.ip.v4.sin_port);
+    if (l->family == AF_INET6 && !getsockname(l->fd, &a.any, &size))
+        l->port = ntohs(a.ip.v6.sin6_port);
+    if (!l->path || lstat(l->path, &st)) return;
+    l->device = st.st_dev;
+    l->inode = st.st_ino;
+}
+
 /* Binds and listens. endpoint must outlive the listener; on error dnstap__listener_close is due. */
 static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
                                  const char *endpoint, dnstap_error *error)
 {
     dnstap__address a;
-    struct stat st;
     int result;
 
     l->endpoint = endpoint;
-    l->path = target->path;
     result = dnstap__listen_address(l, target, &a, error);
     if (result < 0) return result;
-    l->fd = socket(a.any.sa_family, SOCK_STREAM, 0);
-    if (l->fd >= 0) dnstap__listen_options(l->fd, a.any.sa_family);
+    l->family = a.any.sa_family;
+    l->fd = socket(l->family, SOCK_STREAM, 0);
+    if (l->fd >= 0) dnstap__listen_options(l->fd, l->family);
     if (l->fd < 0 || dnstap__set_nonblocking(l->fd) < 0 ||
         bind(l->fd, &a.any, dnstap__address_size(&a)) < 0 || listen(l->fd, 64) < 0)
-        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: listen: %s", endpoint,
-                            strerror(errno));
-    if (l->path && !lstat(l->path, &st)) {
-        l->device = st.st_dev;
-        l->inode = st.st_ino;
-    }
+        return dnstap__listen_failed(l, "listen", error);
+    dnstap__listener_look(l);
     return DNSTAP_OK;
 }
 
@@ -3976,12 +4092,17 @@ static int dnstap__listener_accept(const dnstap__listener *l, char *peer, size_t
     return fd;
 }
 
-/* Takes over a descriptor that is connected. */
-static void dnstap__socket_adopt(dnstap__socket *s, int fd)
+/* A transport over a descriptor that was accepted. send_buffer: as options.writebuffer; 0: the
+ * system's. */
+static dnstap_transport dnstap__socket_adopt(dnstap__socket *s, int fd, int family, int send_buffer)
 {
+    dnstap_transport t = dnstap__socket_transport(s);
+
     s->fd = fd;
     s->connecting = false;
-    dnstap__socket_quiet(fd);
+    s->send_buffer = family == AF_UNIX ? 0 : send_buffer;
+    dnstap__socket_tune(s, family);
+    return t;
 }
 
 static void dnstap__listener_close(dnstap__listener *l)
@@ -3994,19 +4115,12 @@ static void dnstap__listener_close(dnstap__listener *l)
     if (l->fd >= 0) close(l->fd);
     l->fd = -1;
 }
-#elif DNSTAP__HAS_SINK
+#else
 typedef struct dnstap__listener {
+    const char *path;
     int fd;
-    const char *endpoint;
 } dnstap__listener;
 
-static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
-                                 const char *endpoint, dnstap_error *error)
-{
-    return l && target ? dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
-                                      endpoint)
-                       : DNSTAP_OK;
-}
 static void dnstap__listener_close(dnstap__listener *l) { l->fd = -1; }
 #endif
 
@@ -5198,6 +5312,8 @@ typedef struct dnstap__tls {
     dnstap_transport lower;
     dnstap__tls_state state;
     bool partial; /* a record is partly with the lower transport */
+    int store;    /* of the config, that the handshake uses */
+    size_t taken; /* bytes of the peer's handshake so far: what costs is done with each piece */
     uint8_t *input, *output;
     size_t input_size, output_size;
     size_t sealed; /* bytes of the caller's in the record that goes out */
@@ -5459,6 +5575,8 @@ static int dnstap__tls_begin(dnstap__tls *t)
     memset(&t->error, 0, sizeof t->error);
     t->sealed = 0;
     t->step = 0;
+    t->taken = 0;
+    t->store = c->current;
     t->partial = false;
     t->now = (o->unix_time ? o->unix_time : dnstap__unix_time)(o->user);
     if (!t->now && dnstap__tls_verifies(c)) return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
@@ -5611,6 +5729,7 @@ static int dnstap__tls_handshake(dnstap__tls *t, short *wants)
 
     if (dnstap__tls_can(t, BR_SSL_RECVREC)) {
         n = dnstap__tls_pull(t, DNSTAP__TLS_STEP, wants);
+        if (n > 0) t->taken += (size_t)n;
         if (n > 0 && pushed == DNSTAP_OK) pushed = dnstap__tls_push(t, wants);
     }
     if (dnstap__tls_can(t, BR_SSL_CLOSED) && br_ssl_engine_last_error(t->engine))
@@ -5801,6 +5920,19 @@ static const char *dnstap__tls_error(void *self)
     return t->error.text;
 }
 
+/* Of the peer's certificate, when it was verified: its common name, else what else it is for. */
+static void dnstap__tls_subject(const dnstap__tls *t, char *out, size_t size)
+{
+    const dnstap__tls_verifier *v = &t->verifier;
+    dnstap__x509 x;
+
+    out[0] = '\0';
+    if (!dnstap__tls_verifies(t->config) || !dnstap__tls_leaf_fits(v)) return;
+    if (!dnstap__x509_open(&x, v->leaf, v->leaf_size)) return;
+    dnstap__x509_common_name(&x, out, size);
+    if (!out[0]) dnstap__x509_who(v->leaf, v->leaf_size, out, size);
+}
+
 /* A connection by c over lower, which is started before and closed by this one's close. */
 static void dnstap__tls_init(dnstap__tls *t, const dnstap__tls_config *c,
                              const dnstap_transport *lower)
@@ -5837,7 +5969,8 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
 enum { DNSTAP__ALIGN = 64, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
-enum { DNSTAP__STILL_TURNS = 1000000 };
+enum { DNSTAP__STILL_TURNS = 1000000, DNSTAP__CHATTER = 65536, DNSTAP__ACCEPTS = 64 };
+enum { DNSTAP__LINES = 20, DNSTAP__ANY = DNSTAP_POLLIN | DNSTAP_POLLOUT };
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
 enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
@@ -5851,21 +5984,47 @@ typedef struct dnstap__tls_config dnstap__tls_config;
 typedef struct dnstap__tls dnstap__tls;
 #endif
 
+/* Where a link is in a ring: before `at`, a frame's edge, all is in its kernel. `frames` were
+ * recorded in this ring before it. */
+typedef struct dnstap__cursor {
+    size_t at, frames;
+} dnstap__cursor;
+
 /* One connection: to a sink, or into a file. It knows nothing of how it came about. */
 typedef struct dnstap__link {
     dnstap_tap *tap;
+    dnstap__cursor *cursors; /* for each ring */
     dnstap_state state;
     uint64_t since;       /* it is in this state */
     uint64_t stuck;       /* STARTED: since when the transport takes nothing; 0: it takes */
     short events;         /* what the transport waits for */
+    short ready;          /* what poll has found for it, until it is looked at */
     short watched_events; /* what a foreign loop was told, and of which descriptor; -1: none */
     int watched;
     size_t current, done;              /* see above */
+    size_t taken;                      /* bytes that the transport took, ever */
     dnstap_transport lower, transport; /* the same, but for TLS */
     dnstap_frame_writer writer;
     dnstap__medium medium;
     dnstap__tls *tls; /* NULL: without TLS */
+    /* of one that was accepted */
+    uint64_t born;    /* its accept */
+    size_t chatter;   /* bytes that came after START */
+    size_t from;      /* frames that were recorded in all rings before it started */
+    dnstap_peer peer; /* what is shown of it */
 } dnstap__link;
+
+/* What links come from that were accepted. */
+typedef struct dnstap__reception {
+    dnstap__listener listener;
+    uint64_t pause;         /* no descriptors are left: accept again then; 0: none */
+    short ready;            /* what poll has found for the listener */
+    int watched;            /* by a foreign loop; -1: not */
+    uint32_t numbers, turn; /* connections so far; the link that goes first in the next turn */
+    uint32_t lines;         /* logged of sinks lately */
+    uint64_t quiet_until;   /* their end */
+    unsigned steps;         /* handshakes that may cost something in this call */
+} dnstap__reception;
 
 /* What opens a link, again and again. */
 typedef struct dnstap__dialler {
@@ -5882,6 +6041,7 @@ enum {
     DNSTAP__OUT,
     DNSTAP__RECORDED,
     DNSTAP__UNWANTED,
+    DNSTAP__NO_SINK,
     DNSTAP__LOST_FULL,
     DNSTAP__LOST_LARGE,
     DNSTAP__LOST_BUSY,
@@ -5919,7 +6079,10 @@ struct dnstap_tap {
     dnstap_options options;
     dnstap__target target;
     dnstap__dialler dial;
-    dnstap__link link;
+    dnstap__reception desk;
+    struct pollfd *fds;  /* for the tap's own waits */
+    dnstap__link *links; /* of a connecting tap one, of a listening one max_sinks + max_pending */
+    uint32_t link_count;
     dnstap__tls_config *tls_config; /* NULL: without TLS */
     dnstap__waker waker;
     dnstap__thread thread;
@@ -5949,10 +6112,14 @@ struct dnstap_tap {
  *   STOPPING    no frame is half out; STOP, FINISH        T         in_stopping: SHUTTING
  *   SHUTTING    the transport's orderly end (TLS's)       T         in_shutting: FINISHED
  *   FINISHED    nothing is open                           no time   in_finished: IDLE, not at close
- *   BROKEN      nothing is open, but a file that keeps    retry_at  in_broken: IDLE */
+ *   BROKEN      nothing is open, but a file that keeps    retry_at  in_broken: IDLE
+ *
+ * A link that is accepted goes from IDLE, a free place, to SECURING (dnstap__welcome), breaks when
+ * STARTED lasts T without the sink taking anything, and is free again at FINISHED or BROKEN. */
 #define DNSTAP__TO(state) (1u << (state))
 static const uint16_t dnstap__ways[DNSTAP_STATE_COUNT] = {
-    /* IDLE */ DNSTAP__TO(DNSTAP_RESOLVING) | DNSTAP__TO(DNSTAP_CONNECTING),
+    /* IDLE */ DNSTAP__TO(DNSTAP_RESOLVING) | DNSTAP__TO(DNSTAP_CONNECTING) |
+        DNSTAP__TO(DNSTAP_SECURING),
     /* RESOLVING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_BROKEN),
     /* CONNECTING */ DNSTAP__TO(DNSTAP_CONNECTING) | DNSTAP__TO(DNSTAP_SECURING) |
         DNSTAP__TO(DNSTAP_BROKEN),
@@ -5964,7 +6131,8 @@ static const uint16_t dnstap__ways[DNSTAP_STATE_COUNT] = {
     /* STOPPING */ DNSTAP__TO(DNSTAP_SHUTTING) | DNSTAP__TO(DNSTAP_BROKEN),
     /* SHUTTING */ DNSTAP__TO(DNSTAP_FINISHED) | DNSTAP__TO(DNSTAP_BROKEN),
     /* FINISHED */ DNSTAP__TO(DNSTAP_IDLE),
-    /* BROKEN */ DNSTAP__TO(DNSTAP_IDLE)};
+    /* BROKEN */ DNSTAP__TO(DNSTAP_IDLE),
+    /* LISTENING: of a tap, never of a link */ 0};
 #undef DNSTAP__TO
 
 DNSTAP_API const char *dnstap_state_name(dnstap_state state)
@@ -5995,6 +6163,12 @@ static void dnstap__say(dnstap_tap *tap, int level, const char *text)
     if (tap->options.log) (tap->options.log)(tap->options.user, level, text);
 }
 
+/* SO_SNDBUF to ask for. */
+static int dnstap__buffer_of(const dnstap_options *o)
+{
+    return (int)(o->writebuffer << 20 & 0x7fffffffu);
+}
+
 static const char *dnstap__where(const dnstap_tap *tap)
 {
     return tap->options.endpoint ? tap->options.endpoint : "transport";
@@ -6006,15 +6180,44 @@ static void dnstap__disarm(dnstap_tap *tap)
     tap->rest = DNSTAP__AWAKE;
 }
 
+/* How many links are in this state. */
+static uint32_t dnstap__in_state(const dnstap_tap *tap, dnstap_state state)
+{
+    uint32_t i, n = 0;
+
+    for (i = 0; i < tap->link_count; i++) n += tap->links[i].state == state;
+    return n;
+}
+
+/* What a listening tap shows, after a link's state changed. */
+static void dnstap__show_sinks(dnstap_tap *tap)
+{
+    dnstap_state state;
+
+    tap->shown.sinks = dnstap__in_state(tap, DNSTAP_STARTED);
+    tap->shown.pending = dnstap__in_state(tap, DNSTAP_SECURING) +
+                         dnstap__in_state(tap, DNSTAP_GREETING);
+    state = tap->shown.sinks ? DNSTAP_STARTED : DNSTAP_LISTENING;
+    if (state != tap->shown.state) tap->shown.state_ms = tap->now;
+    tap->shown.state = state;
+    tap->heard = tap->shown.sinks > 0;
+}
+
 /* The one place that changes state. Nothing is armed but in STARTED. */
 static void dnstap__set_state(dnstap__link *l, dnstap_state state)
 {
     dnstap_tap *tap = l->tap;
 
     dnstap__mutex_lock(&tap->lock);
-    tap->shown.state = l->state = state;
-    tap->shown.state_ms = l->since = tap->now;
-    tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
+    l->state = state;
+    l->since = tap->now;
+    if (tap->options.listen) {
+        dnstap__show_sinks(tap);
+    } else {
+        tap->shown.state = state;
+        tap->shown.state_ms = tap->now;
+        tap->heard = !tap->options.drop_when_disconnected || state == DNSTAP_STARTED;
+    }
     dnstap__decide_wants(tap);
     dnstap__mutex_unlock(&tap->lock);
     l->events = 0;
@@ -6128,12 +6331,14 @@ static bool dnstap__due(dnstap_tap *tap)
     return tap->rest == DNSTAP__NAP;
 }
 
-/* When STARTED has something to do next. What was dropped is reported even when nothing moves. */
-static uint64_t dnstap__next_flush(const dnstap__link *l)
+/* When there is something to send next. What was dropped is reported even when nothing moves. */
+static uint64_t dnstap__next_flush(const dnstap_tap *tap)
 {
-    const dnstap_tap *tap = l->tap;
+    uint32_t i, flowing = 0;
 
-    if (l->stuck) return tap->now + DNSTAP__REPORT_MS;
+    for (i = 0; i < tap->link_count; i++)
+        flowing += tap->links[i].state == DNSTAP_STARTED && !tap->links[i].stuck;
+    if (!flowing) return tap->now + DNSTAP__REPORT_MS;
     if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
     return tap->rest == DNSTAP__LONG ? tap->now + DNSTAP__REPORT_MS : tap->flush_at;
 }
@@ -6192,7 +6397,8 @@ DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type)
 /* Counts a message that was not recorded, by its cause. */
 DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 {
-    bool lost = tap->options.drop_when_disconnected && DNSTAP_LOAD(&tap->enabled);
+    bool heard = !tap->options.drop_when_disconnected || tap->options.listen;
+    bool lost = !heard && DNSTAP_LOAD(&tap->enabled);
 
     if (cause == DNSTAP_RING_FULL)
         dnstap__add(&r->lost_full, 1);
@@ -6204,6 +6410,7 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
         dnstap__add(&r->lost_disconnected, 1);
     else
         dnstap__add(&r->unwanted, 1);
+    if (!cause && tap->options.listen && DNSTAP_LOAD(&tap->enabled)) dnstap__add(&r->no_sink, 1);
     if (cause || lost) DNSTAP_STORE(&tap->losses, 1);
     return cause || !lost ? cause : DNSTAP_DISCONNECTED;
 }
@@ -6317,6 +6524,90 @@ DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_me
     return dnstap__record(tap, &tap->rings[producer], m);
 }
 
+/* ---- >>cursors ---------------------------------------------------------------------------- */
+
+/* Where the links are in the rings. In: what is published, and what each link has sent; out: room
+ * to producers, and where a new link begins. Always: a ring's tail is its slowest link's cursor, or
+ * stays where it is while no link is started; cursors are frames' edges. */
+
+/* Gives back what all have of a ring. */
+static void dnstap__release(dnstap_tap *tap, uint32_t ring)
+{
+    dnstap__ring *r = &tap->rings[ring];
+    const dnstap__cursor *slowest = NULL, *c;
+    uint32_t i;
+
+    for (i = 0; i < tap->link_count; i++) {
+        c = &tap->links[i].cursors[ring];
+        if (tap->links[i].state != DNSTAP_STARTED) continue;
+        if (!slowest || (ptrdiff_t)(c->at - slowest->at) < 0) slowest = c;
+    }
+    if (slowest && slowest->at != r->tail)
+        dnstap__ring_release(r, slowest->at, slowest->frames - r->out);
+}
+
+/* Puts a cursor behind what is published now, counting frames from where the foremost link is. */
+static void dnstap__go_ahead(const dnstap_tap *tap, uint32_t ring, dnstap__cursor *c)
+{
+    const dnstap__ring *r = &tap->rings[ring];
+    size_t published = DNSTAP_LOAD_ACQUIRE(&r->published), span, frames;
+    const uint8_t *data = NULL;
+    const dnstap__link *l;
+
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (l->state == DNSTAP_STARTED && (ptrdiff_t)(l->cursors[ring].at - c->at) > 0)
+            *c = l->cursors[ring];
+    while ((span = dnstap__ring_span(r, &c->at, published, &data)) > 0) {
+        c->at += dnstap__whole_frames(data, span, &frames);
+        c->frames += frames;
+    }
+}
+
+/* Nobody is there to get what the rings still hold: it is given up. */
+static void dnstap__empty_rings(dnstap_tap *tap)
+{
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++) {
+        dnstap__ring *r = &tap->rings[i];
+        dnstap__cursor c;
+
+        c.at = r->tail;
+        c.frames = r->out;
+        dnstap__go_ahead(tap, i, &c);
+        tap->shown.discarded += c.frames - r->out;
+        if (c.at != r->tail) dnstap__ring_release(r, c.at, c.frames - r->out);
+    }
+}
+
+/* Where a link begins: that of a connecting tap with the oldest message, one that was accepted with
+ * the next one. */
+static void dnstap__join(dnstap__link *l)
+{
+    dnstap_tap *tap = l->tap;
+    uint32_t i;
+
+    if (tap->options.listen && !tap->shown.sinks) dnstap__empty_rings(tap);
+    for (i = 0, l->from = 0; i < tap->ring_count; i++) {
+        l->cursors[i].at = tap->rings[i].tail;
+        l->cursors[i].frames = tap->rings[i].out;
+        if (tap->options.listen) dnstap__go_ahead(tap, i, &l->cursors[i]);
+        l->from += l->cursors[i].frames;
+    }
+}
+
+/* Messages that the link has not got yet, of those recorded so far. */
+static size_t dnstap__owed(const dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+    size_t n = 0;
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++)
+        n += DNSTAP_LOAD(&tap->rings[i].recorded) - l->cursors[i].frames;
+    return n;
+}
+
 /* ---- >>connection ------------------------------------------------------------------------- */
 
 /* A link from IDLE to FINISHED or BROKEN, and round again. In: what the transport says, the time,
@@ -6356,7 +6647,7 @@ static short dnstap__link_events(const dnstap__link *l)
 static void dnstap__disconnect(dnstap__link *l)
 {
     dnstap__unwatch(l);
-    (l->transport.close)(l->transport.self);
+    if (l->transport.close) (l->transport.close)(l->transport.self); /* else it never was used */
     l->done = 0;
 }
 
@@ -6411,6 +6702,47 @@ static void dnstap__show_failure(dnstap_tap *tap, const dnstap_error *error)
     dnstap__mutex_unlock(&tap->lock);
 }
 
+/* A line about a sink, unless there were too many lately: connections come from anybody. */
+static void dnstap__say_of(dnstap__link *l, int level, const char *why, size_t lost)
+{
+    dnstap_tap *tap = l->tap;
+    char text[400], losses[64] = "";
+
+    if (tap->now >= tap->desk.quiet_until) tap->desk.lines = 0;
+    if (!tap->desk.lines) tap->desk.quiet_until = tap->now + DNSTAP__REPORT_MS;
+    if (++tap->desk.lines > DNSTAP__LINES) return;
+    if (lost) dnstap__format(losses, sizeof losses, "; it lost %lu messages", (unsigned long)lost);
+    dnstap__format(text, sizeof text, "%s: sink %s: %s%s%s", dnstap__where(tap), l->peer.address,
+                   why, losses,
+                   tap->desk.lines == DNSTAP__LINES ? " (no more such lines for some time)" : "");
+    dnstap__say(tap, level, text);
+}
+
+/* A link that was accepted ends: its place is free, and nobody waits for it any more. */
+static int dnstap__part(dnstap__link *l, int code, const char *why)
+{
+    dnstap_tap *tap = l->tap;
+    size_t lost = l->state == DNSTAP_STARTED ? dnstap__owed(l) : 0;
+    bool left = code == DNSTAP_END && l->state >= DNSTAP_STARTED;
+    dnstap_error error;
+    uint32_t i;
+
+    dnstap__fail(&error, code, 0, "%s: sink %s: %s", dnstap__where(tap), l->peer.address, why);
+    dnstap__say_of(l, left && !lost ? DNSTAP_LOG_INFO : DNSTAP_LOG_WARNING, why, lost);
+    dnstap__mutex_lock(&tap->lock);
+    tap->shown.lost += lost;
+    tap->shown.refused += l->state < DNSTAP_STARTED;
+    tap->shown.failures += !left;
+    if (!left) tap->shown.error = error;
+    if (!left) tap->shown.error_ms = tap->now;
+    dnstap__mutex_unlock(&tap->lock);
+    dnstap__disconnect(l);
+    dnstap__enter(l, DNSTAP_BROKEN);
+    if (!tap->shown.sinks) dnstap__empty_rings(tap);
+    for (i = 0; i < tap->ring_count; i++) dnstap__release(tap, i);
+    return DNSTAP__GO;
+}
+
 /* An attempt or a connection failed. Only the first failure of an outage is logged. What connects
  * but does not shake hands is the fault of one address: the name's next one follows at once. */
 static int dnstap__break(dnstap__link *l, int code, int sys_errno, const char *why)
@@ -6420,6 +6752,7 @@ static int dnstap__break(dnstap__link *l, int code, int sys_errno, const char *w
     bool handshake = l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
     bool stood = l->state == DNSTAP_STARTED && tap->now - l->since >= DNSTAP__STEADY_MS;
 
+    if (tap->options.listen) return dnstap__part(l, code, why);
     dnstap__fail(&error, code, sys_errno, "%s: %s", dnstap__where(tap), why);
     dnstap__show_failure(tap, &error);
     if (handshake && dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
@@ -6448,10 +6781,18 @@ static int dnstap__break_transport(dnstap__link *l, int code)
     return dnstap__break(l, code, sys_errno, why);
 }
 
+static const char *dnstap__why_refused(const dnstap__link *l)
+{
+    uint32_t type = dnstap__frame_writer_heard(&l->writer);
+
+    if (type == DNSTAP_CONTROL_READY || type == DNSTAP_CONTROL_START)
+        return "it sends dnstap, too; connect a producer to a sink, not to a tap";
+    return "the sink does not speak Frame Streams with dnstap";
+}
+
 static int dnstap__break_stream(dnstap__link *l, int result)
 {
-    if (result == DNSTAP_BAD_FRAME)
-        return dnstap__break(l, result, 0, "the sink does not speak Frame Streams with dnstap");
+    if (result == DNSTAP_BAD_FRAME) return dnstap__break(l, result, 0, dnstap__why_refused(l));
     return dnstap__break_transport(l, result);
 }
 
@@ -6464,31 +6805,73 @@ static bool dnstap__queued(const dnstap_tap *tap)
     return false;
 }
 
+/* Whether the link is done with, when the tap is being closed. */
+static bool dnstap__link_over(const dnstap__link *l)
+{
+    if (l->state >= DNSTAP_FINISHED) return true;
+    return l->state < DNSTAP_STARTED && !dnstap__is(&l->tap->target, DNSTAP__BEGUN);
+}
+
 /* Nothing is left that closing must wait for. */
 static bool dnstap__over(const dnstap_tap *tap)
 {
-    dnstap_state state = tap->link.state;
+    uint32_t i;
 
     if (!DNSTAP_LOAD_ACQUIRE(&tap->asked.close)) return false;
     if (tap->now >= tap->asked.close_at) return true;
-    if (state < DNSTAP_STARTED && dnstap__is(&tap->target, DNSTAP__BEGUN)) return false;
-    return (state < DNSTAP_STARTED || state >= DNSTAP_FINISHED) && !dnstap__queued(tap);
+    for (i = 0; i < tap->link_count; i++)
+        if (!dnstap__link_over(&tap->links[i])) return false;
+    return tap->options.listen || !dnstap__queued(tap);
 }
 
 #if DNSTAP__HAS_TLS
+/* Whether a handshake uses what would be loaded over. */
+static bool dnstap__store_in_use(const dnstap_tap *tap)
+{
+    const dnstap__link *l;
+
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (l->state == DNSTAP_SECURING && l->tls->store != tap->tls_config->current) return true;
+    return false;
+}
+
 /* Before a connection: certificates that changed are read again, and notes said. */
 static void dnstap__renew_tls(dnstap_tap *tap)
 {
     dnstap__tls_config *c = tap->tls_config;
 
-    if (!c) return;
+    if (!c || dnstap__store_in_use(tap)) return;
     if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
     dnstap__tls_reload(c);
     if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
     c->note[0] = '\0';
 }
+
+/* Puts TLS over the link's lower transport, if it has TLS. */
+static void dnstap__secure(dnstap__link *l)
+{
+    if (!l->tls) return;
+    dnstap__tls_init(l->tls, l->tap->tls_config, &l->lower);
+    l->transport = dnstap__tls_transport(l->tls);
+}
+
+static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l->tls ? l->tls->taken : 0; }
+
+static void dnstap__show_subject(dnstap__link *l)
+{
+    char subject[sizeof l->peer.subject];
+
+    if (!l->tls || !l->tap->options.listen) return;
+    dnstap__tls_subject(l->tls, subject, sizeof subject);
+    dnstap__mutex_lock(&l->tap->lock);
+    memcpy(l->peer.subject, subject, sizeof subject);
+    dnstap__mutex_unlock(&l->tap->lock);
+}
 #else
 static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
+static void dnstap__secure(dnstap__link *l) { (void)l; }
+static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l ? 0 : 1; }
+static void dnstap__show_subject(dnstap__link *l) { (void)l; }
 #endif
 
 static int dnstap__in_idle(dnstap__link *l)
@@ -6531,6 +6914,7 @@ static int dnstap__in_securing(dnstap__link *l)
 
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (result < 0) return dnstap__break_transport(l, result);
+    dnstap__show_subject(l);
     if (dnstap__is(&tap->target, DNSTAP__BEGUN))
         dnstap__writer_resume(&l->writer);
     else
@@ -6545,6 +6929,7 @@ static long dnstap__send(dnstap__link *l, const void *data, size_t size)
     long n = (l->transport.send)(l->transport.self, data, size, &l->events);
 
     DNSTAP_ASSERT(n <= (long)size);
+    if (n > 0) l->taken += (size_t)n;
     return n ? n : (long)DNSTAP_AGAIN;
 }
 
@@ -6574,6 +6959,7 @@ static int dnstap__receive(dnstap__link *l)
     l->events = (short)(l->events | wants);
     if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (n < 0) return (int)n;
+    if (l->state == DNSTAP_STARTED) l->chatter += (size_t)n;
     result = dnstap_frame_writer_receive(&l->writer, bytes, (size_t)n);
     return result < 0 ? result : DNSTAP__GO;
 }
@@ -6594,7 +6980,10 @@ static int dnstap__begin(dnstap__link *l)
 {
     dnstap_tap *tap = l->tap;
 
+    if (tap->options.listen && tap->shown.sinks >= tap->options.max_sinks)
+        return dnstap__break(l, DNSTAP_BUSY, 0, "all places are taken; raise options.max_sinks");
     if (!dnstap__is(&tap->target, DNSTAP__KEEPS)) dnstap__recover(tap);
+    dnstap__join(l);
     dnstap__mutex_lock(&tap->lock);
     tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
     tap->shown.connects++;
@@ -6612,95 +7001,20 @@ static int dnstap__in_greeting(dnstap__link *l)
     return result;
 }
 
-static void dnstap__count_sent(dnstap_tap *tap, size_t frames, size_t bytes)
+/* What comes after START: FINISH or the end. A sink that was accepted may chatter a little. */
+static int dnstap__hear(dnstap__link *l)
 {
-    if (frames) dnstap__recover(tap);
-    dnstap__mutex_lock(&tap->lock);
-    tap->shown.bytes += bytes;
-    dnstap__mutex_unlock(&tap->lock);
-}
+    int result = DNSTAP__WAIT;
 
-/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before
- * `published`, so what counts as seen was surely looked at. */
-static long dnstap__send_span(dnstap__link *l, dnstap__ring *r)
-{
-    const uint8_t *data = NULL;
-    size_t at = r->tail, span, published, whole, frames;
-    long n;
-
-    r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
-    published = DNSTAP_LOAD_ACQUIRE(&r->published);
-    span = dnstap__ring_span(r, &at, published, &data);
-    if (!span) return 0;
-    DNSTAP_ASSERT(l->done < span);
-    n = dnstap__send(l, data + l->done, span - l->done);
-    if (n < 0) return n;
-    whole = dnstap__whole_frames(data, l->done + (size_t)n, &frames);
-    l->done += (size_t)n - whole;
-    dnstap__count_sent(l->tap, frames, whole); /* before: who waits for the tail reads the count */
-    dnstap__ring_release(r, at + whole, frames);
-    return n;
-}
-
-/* Sends until all rings are empty (0) or the transport has enough (negative); a ring that is inside
- * a frame goes first, then they take turns. GO: still more. */
-static long dnstap__pump(dnstap__link *l)
-{
-    const dnstap_tap *tap = l->tap;
-    unsigned sends = 0;
-    uint32_t empty = 0;
-    long n;
-
-    while (empty < tap->ring_count) {
-        n = dnstap__send_span(l, &tap->rings[l->current]);
-        if (n < 0) return n;
-        if (n > 0 && ++sends >= DNSTAP__TURNS) return DNSTAP__GO;
-        empty = n ? 0 : empty + 1;
-        if (!l->done) l->current = (l->current + 1) % tap->ring_count;
+    if (!l->stuck) l->events = 0;
+    if (l->ready & ~DNSTAP_POLLOUT) result = dnstap__receive(l);
+    if (result == DNSTAP_BAD_FRAME && l->tap->options.listen) {
+        dnstap__writer_resume(&l->writer);
+        result = DNSTAP__WAIT;
     }
-    return 0;
-}
-
-/* A file can end at any frame's edge: producers that never pause must not put it off. */
-static bool dnstap__may_reopen(const dnstap__link *l)
-{
-    const dnstap__requests *asked = &l->tap->asked;
-
-    return DNSTAP_LOAD(&asked->reopen) && !DNSTAP_LOAD(&asked->close) && !l->done;
-}
-
-/* All is sent: stops if that was asked for, else goes to sleep. */
-static int dnstap__rest(dnstap__link *l, bool sent)
-{
-    dnstap_tap *tap = l->tap;
-
-    DNSTAP_STORE(&tap->asked.hurry, 0);
-    if (DNSTAP_LOAD(&tap->asked.close) || DNSTAP_EXCHANGE(&tap->asked.reopen, 0)) {
-        dnstap_frame_writer_stop(&l->writer);
-        return dnstap__enter(l, DNSTAP_STOPPING);
-    }
-    return dnstap__arm(tap, sent && tap->options.flush_ms > 0 ? DNSTAP__NAP : DNSTAP__ROUND);
-}
-
-/* readable: something may have come from the sink. */
-static int dnstap__in_started(dnstap__link *l, bool readable)
-{
-    dnstap_tap *tap = l->tap;
-    uint64_t before = tap->shown.bytes;
-    long result = readable ? dnstap__receive(l) : DNSTAP__WAIT;
-
-    if (result < 0) return dnstap__break_stream(l, (int)result);
-    if (!dnstap__due(tap)) return DNSTAP__WAIT;
-    dnstap__disarm(tap);
-    result = dnstap__pump(l);
-    if (result == DNSTAP_AGAIN) {
-        l->stuck = tap->now ? tap->now : 1;
-        return DNSTAP__WAIT;
-    }
-    if (result < 0) return dnstap__break_transport(l, (int)result);
-    l->stuck = 0;
-    if (result == DNSTAP__GO && !dnstap__may_reopen(l)) return DNSTAP__WAIT; /* others' turn */
-    return dnstap__rest(l, tap->shown.bytes != before);
+    if (l->tap->options.listen && l->chatter > DNSTAP__CHATTER)
+        return dnstap__break(l, DNSTAP_BAD_FRAME, 0, "it sends and sends; a sink only receives");
+    return result < 0 ? dnstap__break_stream(l, result) : DNSTAP__WAIT;
 }
 
 /* A sink that closes instead of saying FINISH is as good. */
@@ -6734,17 +7048,21 @@ static int dnstap__in_broken(dnstap__link *l)
 {
     dnstap__dialler *dial = &l->tap->dial;
 
+    if (l->tap->options.listen) return dnstap__enter(l, DNSTAP_IDLE);
     if (DNSTAP_LOAD(&l->tap->asked.close) && dial->retry_at > l->since + DNSTAP__BACKOFF_MIN)
         dial->retry_at = l->since + DNSTAP__BACKOFF_MIN;
     return l->tap->now < dial->retry_at ? DNSTAP__WAIT : dnstap__enter(l, DNSTAP_IDLE);
 }
 
-/* When the state gives up; UINT64_MAX: it does not. */
+/* When the state gives up; UINT64_MAX: it does not. An accepted sink must take something. */
 static uint64_t dnstap__deadline(const dnstap__link *l)
 {
+    uint64_t timeout = (uint64_t)l->tap->options.timeout_ms;
+
+    if (l->state == DNSTAP_STARTED && l->stuck && l->tap->options.listen) return l->stuck + timeout;
     if (l->state == DNSTAP_IDLE || l->state == DNSTAP_STARTED || l->state >= DNSTAP_FINISHED)
         return UINT64_MAX;
-    return l->since + (uint64_t)l->tap->options.timeout_ms;
+    return l->since + timeout;
 }
 
 static int dnstap__give_up(dnstap__link *l)
@@ -6761,10 +7079,10 @@ static int dnstap__give_up(dnstap__link *l)
 }
 
 /* One state's turn: DNSTAP__GO or DNSTAP__WAIT. */
-static int dnstap__step(dnstap__link *l, bool readable)
+static int dnstap__step(dnstap__link *l)
 {
     if (l->tap->now >= dnstap__deadline(l)) return dnstap__give_up(l);
-    l->events = 0;
+    if (l->state != DNSTAP_STARTED) l->events = 0;
     switch (l->state) {
     case DNSTAP_IDLE:
         return dnstap__in_idle(l);
@@ -6777,7 +7095,7 @@ static int dnstap__step(dnstap__link *l, bool readable)
     case DNSTAP_GREETING:
         return dnstap__in_greeting(l);
     case DNSTAP_STARTED:
-        return dnstap__in_started(l, readable);
+        return dnstap__hear(l);
     case DNSTAP_STOPPING:
         return dnstap__in_stopping(l);
     case DNSTAP_SHUTTING:
@@ -6788,6 +7106,259 @@ static int dnstap__step(dnstap__link *l, bool readable)
         return dnstap__in_broken(l);
     }
 }
+
+/* ---- >>flow ------------------------------------------------------------------------------- */
+
+/* From the rings to the links that are started. In: what is published; out: bytes to transports.
+ * Always: a link inside a frame goes on with that ring; links and rings take turns; no link waits
+ * for another, and one that hinders the producers is cut. */
+
+static void dnstap__count_sent(dnstap__link *l, size_t frames, size_t bytes)
+{
+    dnstap_tap *tap = l->tap;
+
+    dnstap__mutex_lock(&tap->lock);
+    tap->shown.sent += frames;
+    tap->shown.bytes += bytes;
+    l->peer.sent += frames;
+    l->peer.bytes += bytes;
+    dnstap__mutex_unlock(&tap->lock);
+}
+
+/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before
+ * `published`, so what counts as seen was surely looked at. */
+static long dnstap__send_span(dnstap__link *l, uint32_t ring)
+{
+    dnstap__ring *r = &l->tap->rings[ring];
+    dnstap__cursor *c = &l->cursors[ring];
+    const uint8_t *data = NULL;
+    size_t at = c->at, span, published, whole, frames;
+    long n;
+
+    r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
+    published = DNSTAP_LOAD_ACQUIRE(&r->published);
+    span = dnstap__ring_span(r, &at, published, &data);
+    if (!span) return 0;
+    DNSTAP_ASSERT(l->done < span);
+    n = dnstap__send(l, data + l->done, span - l->done);
+    if (n < 0) return n;
+    whole = dnstap__whole_frames(data, l->done + (size_t)n, &frames);
+    l->done += (size_t)n - whole;
+    if (frames) dnstap__recover(l->tap);
+    dnstap__count_sent(l, frames, whole); /* before: who waits for the tail reads the count */
+    c->at = at + whole;
+    c->frames += frames;
+    dnstap__release(l->tap, ring);
+    return n;
+}
+
+/* Sends until all rings are empty (0) or the transport has enough (negative); a ring that is inside
+ * a frame goes first, then they take turns. GO: still more. */
+static long dnstap__pump(dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+    unsigned sends = 0;
+    uint32_t empty = 0;
+    long n;
+
+    while (empty < tap->ring_count) {
+        n = dnstap__send_span(l, (uint32_t)l->current);
+        if (n < 0) return n;
+        if (n > 0 && ++sends >= DNSTAP__TURNS) return DNSTAP__GO;
+        empty = n ? 0 : empty + 1;
+        if (!l->done) l->current = (l->current + 1) % tap->ring_count;
+    }
+    return 0;
+}
+
+/* A file can end at any frame's edge: producers that never pause must not put it off. */
+static bool dnstap__may_reopen(const dnstap__link *l)
+{
+    const dnstap__requests *asked = &l->tap->asked;
+
+    return DNSTAP_LOAD(&asked->reopen) && !DNSTAP_LOAD(&asked->close) && !l->done;
+}
+
+/* What a started link has come to. */
+typedef enum dnstap__flowing {
+    DNSTAP__EMPTY, /* it has all there is */
+    DNSTAP__STUCK, /* its transport has enough */
+    DNSTAP__MORE,  /* it had its turn */
+    DNSTAP__GONE   /* it is not started any more */
+} dnstap__flowing;
+
+static dnstap__flowing dnstap__flow_link(dnstap__link *l)
+{
+    dnstap_tap *tap = l->tap;
+    size_t before = l->taken;
+    long result;
+
+    l->events = 0;
+    result = dnstap__pump(l);
+    if (result == DNSTAP_AGAIN) {
+        if (!l->stuck || l->taken != before) l->stuck = tap->now ? tap->now : 1;
+        return DNSTAP__STUCK;
+    }
+    if (result < 0) return dnstap__break_transport(l, (int)result), DNSTAP__GONE;
+    l->stuck = 0;
+    if (result == DNSTAP__GO && !dnstap__may_reopen(l)) return DNSTAP__MORE;
+    if (!DNSTAP_LOAD(&tap->asked.close) && !DNSTAP_EXCHANGE(&tap->asked.reopen, 0))
+        return DNSTAP__EMPTY;
+    dnstap_frame_writer_stop(&l->writer);
+    return dnstap__enter(l, DNSTAP_STOPPING), DNSTAP__GONE;
+}
+
+/* Whether another link is further in a ring in which this one lags by more than it may. */
+static bool dnstap__lags(const dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+    const dnstap__link *other;
+    size_t at, lag;
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++) {
+        at = l->cursors[i].at;
+        lag = DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published) - at;
+        if (lag <= tap->options.max_lag) continue;
+        for (other = tap->links; other < tap->links + tap->link_count; other++)
+            if (other->state == DNSTAP_STARTED && (ptrdiff_t)(other->cursors[i].at - at) > 0)
+                return true;
+    }
+    return false;
+}
+
+static void dnstap__cut_laggards(dnstap_tap *tap)
+{
+    dnstap__link *l;
+
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (l->state == DNSTAP_STARTED && dnstap__lags(l))
+            dnstap__break(l, DNSTAP_TIMEOUT, 0,
+                          "too slow: it is behind by more than options.max_lag; raise that, or "
+                          "ring_size");
+}
+
+/* All started links in turn; then sleeps, unless there is more to do, or all are stuck. A stuck one
+ * goes on when poll says so, whatever the rings do. */
+static int dnstap__flow(dnstap_tap *tap)
+{
+    uint32_t states[DNSTAP__GONE + 1] = {0, 0, 0, 0}, i;
+    uint64_t before = tap->shown.bytes;
+    bool due = dnstap__due(tap);
+    dnstap__link *l;
+
+    if (due) dnstap__disarm(tap);
+    for (i = 0; i < tap->link_count; i++) {
+        l = &tap->links[(tap->desk.turn + i) % tap->link_count];
+        if (l->state != DNSTAP_STARTED || !(due || (l->stuck && l->ready & ~DNSTAP_POLLIN)))
+            continue;
+        states[dnstap__flow_link(l)]++;
+    }
+    if (tap->link_count > 1) dnstap__cut_laggards(tap);
+    if (states[DNSTAP__GONE]) return DNSTAP__GO;
+    if (!due || states[DNSTAP__MORE] || !states[DNSTAP__EMPTY]) return DNSTAP__WAIT;
+    DNSTAP_STORE(&tap->asked.hurry, 0);
+    return dnstap__arm(
+        tap, tap->shown.bytes != before && tap->options.flush_ms > 0 ? DNSTAP__NAP : DNSTAP__ROUND);
+}
+
+/* ---- >>accept ----------------------------------------------------------------------------- */
+
+/* The links of a listening tap. In: connections; out: links in SECURING. Always: there are places
+ * for max_sinks that are started and max_pending that are not yet; whoever comes is let in, and
+ * when no place is left the oldest that has not shaken hands goes: silent ones keep nobody out. */
+#if DNSTAP__HAS_SOCKETS
+static bool dnstap__pending(const dnstap__link *l)
+{
+    return l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
+}
+
+/* A place that is free, or is made so. */
+static dnstap__link *dnstap__place(dnstap_tap *tap)
+{
+    dnstap__link *l, *oldest = NULL, *place = NULL;
+
+    for (l = tap->links; l < tap->links + tap->link_count; l++) {
+        if (l->state == DNSTAP_BROKEN || l->state == DNSTAP_FINISHED) dnstap__enter(l, DNSTAP_IDLE);
+        if (l->state == DNSTAP_IDLE) place = l;
+        if (dnstap__pending(l) && (!oldest || l->born < oldest->born)) oldest = l;
+    }
+    if (place && tap->shown.pending < tap->options.max_pending) return place;
+    if (!oldest) return NULL;
+    dnstap__part(oldest, DNSTAP_BUSY,
+                 "a newer connection takes its place, as it has not shaken hands; raise "
+                 "options.max_pending");
+    dnstap__enter(oldest, DNSTAP_IDLE);
+    return oldest;
+}
+
+static void dnstap__show_peer(dnstap__link *l, const char *address)
+{
+    dnstap_tap *tap = l->tap;
+
+    dnstap__mutex_lock(&tap->lock);
+    memset(&l->peer, 0, sizeof l->peer);
+    l->peer.number = ++tap->desk.numbers;
+    dnstap__format(l->peer.address, sizeof l->peer.address, "%s", address);
+    tap->shown.accepted++;
+    dnstap__mutex_unlock(&tap->lock);
+}
+
+/* A connection has come: fd is the link's from now on. */
+static void dnstap__welcome(dnstap_tap *tap, int fd, const char *address)
+{
+    dnstap__link *l = dnstap__place(tap);
+
+    if (!l) {
+        close(fd);
+        return;
+    }
+    dnstap__renew_tls(tap);
+    l->lower = dnstap__socket_adopt(&l->medium.socket, fd, tap->desk.listener.family,
+                                    dnstap__buffer_of(&tap->options));
+    l->transport = l->lower;
+    dnstap__secure(l);
+    l->born = tap->now;
+    l->current = l->chatter = 0;
+    l->ready = DNSTAP__ANY;
+    dnstap__show_peer(l, address);
+    dnstap__enter(l, DNSTAP_SECURING);
+}
+
+/* Without descriptors there is nothing to accept with: says so once, and tries again soon. */
+static void dnstap__rest_from_accepting(dnstap_tap *tap)
+{
+    char text[256];
+
+    dnstap__format(text, sizeof text, "%s: can't accept: %s; tries again", dnstap__where(tap),
+                   strerror(errno));
+    if (!tap->desk.pause) dnstap__say(tap, DNSTAP_LOG_WARNING, text);
+    tap->desk.pause = tap->now + DNSTAP__ACCEPT_PAUSE_MS;
+}
+
+static bool dnstap__accepts(const dnstap_tap *tap)
+{
+    return tap->options.listen && tap->now >= tap->desk.pause && !DNSTAP_LOAD(&tap->asked.close);
+}
+
+static void dnstap__accept_all(dnstap_tap *tap)
+{
+    char address[sizeof tap->links->peer.address];
+    unsigned n = 0;
+    int fd = DNSTAP_AGAIN;
+
+    if (!tap->desk.ready || !dnstap__accepts(tap)) return;
+    while (n++ < DNSTAP__ACCEPTS &&
+           (fd = dnstap__listener_accept(&tap->desk.listener, address, sizeof address)) >= 0)
+        dnstap__welcome(tap, fd, address);
+    if (fd == DNSTAP_SYSTEM) dnstap__rest_from_accepting(tap);
+    if (fd == DNSTAP_AGAIN) tap->desk.pause = 0;
+    if (fd < 0) tap->desk.ready = 0;
+}
+#else
+static bool dnstap__accepts(const dnstap_tap *tap) { return tap && false; }
+static void dnstap__accept_all(dnstap_tap *tap) { (void)tap; }
+#endif
 
 /* ---- >>service ---------------------------------------------------------------------------- */
 
@@ -6804,12 +7375,45 @@ static void dnstap__sum(const dnstap_tap *tap, size_t sums[DNSTAP__COUNTERS])
         sums[DNSTAP__OUT] += DNSTAP_LOAD_ACQUIRE(&r->out);
         sums[DNSTAP__RECORDED] += DNSTAP_LOAD(&r->recorded);
         sums[DNSTAP__UNWANTED] += DNSTAP_LOAD(&r->unwanted);
+        sums[DNSTAP__NO_SINK] += DNSTAP_LOAD(&r->no_sink);
         sums[DNSTAP__LOST_FULL] += DNSTAP_LOAD(&r->lost_full);
         sums[DNSTAP__LOST_LARGE] += DNSTAP_LOAD(&r->lost_large);
         sums[DNSTAP__LOST_BUSY] += DNSTAP_LOAD(&r->lost_busy);
         sums[DNSTAP__LOST_BAD] += DNSTAP_LOAD(&r->lost_bad);
         sums[DNSTAP__LOST_DISCONNECTED] += DNSTAP_LOAD(&r->lost_disconnected);
     }
+}
+
+/* Of a sink that is started: what it was offered, and what it has not got. Under the lock. */
+static void dnstap__count_peer(const dnstap__link *l, dnstap_peer *p)
+{
+    const dnstap_tap *tap = l->tap;
+    size_t recorded = 0;
+    uint32_t i;
+
+    *p = l->peer;
+    p->state = l->state;
+    p->state_ms = l->since;
+    if (l->state != DNSTAP_STARTED) {
+        p->offered = p->sent;
+        return;
+    }
+    for (i = 0; i < tap->ring_count; i++) recorded += DNSTAP_LOAD(&tap->rings[i].recorded);
+    p->offered = (size_t)(recorded - l->from);
+    p->behind = p->offered - p->sent;
+}
+
+static void dnstap__count_peers(const dnstap_tap *tap, dnstap_status *s)
+{
+    const dnstap__link *l;
+    dnstap_peer p;
+
+    for (l = tap->links; l < tap->links + tap->link_count; l++) {
+        if (l->state != DNSTAP_STARTED) continue;
+        dnstap__count_peer(l, &p);
+        s->behind += p.behind;
+    }
+    s->offered = s->sent + s->lost + s->behind;
 }
 
 /* Brings the books up to date, and writes the status from them. Any thread. */
@@ -6829,7 +7433,11 @@ static void dnstap__count(dnstap_tap *tap, dnstap_status *s)
     *s = tap->shown;
     s->recorded = total[DNSTAP__RECORDED];
     s->queued = s->recorded - total[DNSTAP__OUT];
-    s->sent = total[DNSTAP__OUT] - s->discarded;
+    if (tap->options.listen)
+        dnstap__count_peers(tap, s);
+    else
+        s->sent = total[DNSTAP__OUT] - s->discarded;
+    s->no_sink = total[DNSTAP__NO_SINK];
     s->unwanted = total[DNSTAP__UNWANTED];
     s->dropped_full = total[DNSTAP__LOST_FULL];
     s->dropped_large = total[DNSTAP__LOST_LARGE];
@@ -6882,37 +7490,63 @@ static bool dnstap__blind(const dnstap__link *l)
     return l->stuck && !(l->events & DNSTAP_POLLOUT);
 }
 
+/* When a link is due next; UINT64_MAX: when something happens. */
+static uint64_t dnstap__link_due(const dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+    bool idle = l->state == DNSTAP_STARTED && !l->stuck;
+    uint64_t at = dnstap__deadline(l), look = tap->now + (idle ? 100u : 5u);
+
+    if (l->state == DNSTAP_IDLE) return tap->options.listen ? UINT64_MAX : tap->now;
+    if (l->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->asked.close) ? UINT64_MAX : tap->now;
+    if (l->state == DNSTAP_BROKEN) at = tap->options.listen ? tap->now : tap->dial.retry_at;
+    if (l->state < DNSTAP_STARTED && l->ready) at = tap->now; /* its turn has not come */
+    return at > look && dnstap__blind(l) ? look : at;
+}
+
 /* poll's timeout for the service's next turn. */
 static int dnstap__timeout(const dnstap_tap *tap)
 {
-    const dnstap__link *l = &tap->link;
-    uint64_t at = dnstap__deadline(l), look;
-    bool idle = l->state == DNSTAP_STARTED && !l->stuck;
+    uint64_t at = UINT64_MAX, due;
+    uint32_t i;
 
-    if (l->state == DNSTAP_IDLE || !tap->owner) return 0;
-    if (l->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->asked.close) ? -1 : 0;
-    if (l->state == DNSTAP_BROKEN) at = tap->dial.retry_at;
-    if (l->state == DNSTAP_STARTED) at = dnstap__next_flush(l);
-    look = tap->now + (idle ? 100u : 5u);
-    if (at > look && dnstap__blind(l)) at = look;
+    if (!tap->owner) return 0;
+    for (i = 0; i < tap->link_count; i++) {
+        due = dnstap__link_due(&tap->links[i]);
+        if (due < at) at = due;
+    }
+    due = dnstap__next_flush(tap);
+    if (dnstap__in_state(tap, DNSTAP_STARTED) && due < at) at = due;
+    if (tap->desk.pause > tap->now && tap->desk.pause < at) at = tap->desk.pause;
     if (DNSTAP_LOAD_ACQUIRE(&tap->asked.close) && at > tap->asked.close_at)
         at = tap->asked.close_at;
     if (at == UINT64_MAX) return -1;
     return at <= tap->now ? 0 : (int)(at - tap->now);
 }
 
-/* Tells a foreign loop what to wait for. */
-static void dnstap__tell_loop(dnstap_tap *tap)
+static void dnstap__tell_of_link(dnstap__link *l)
 {
-    dnstap__link *l = &tap->link;
     int fd = dnstap__link_fd(l);
     short events = dnstap__link_events(l);
 
-    if (tap->options.watch && (fd != l->watched || events != l->watched_events)) {
-        if (fd != l->watched || !events) dnstap__unwatch(l);
-        l->watched = events ? fd : -1;
-        l->watched_events = events;
-        if (events) dnstap__watch(tap, fd, events);
+    if (fd == l->watched && events == l->watched_events) return;
+    if (fd != l->watched || !events) dnstap__unwatch(l);
+    l->watched = events ? fd : -1;
+    l->watched_events = events;
+    if (events) dnstap__watch(l->tap, fd, events);
+}
+
+/* Tells a foreign loop what to wait for. */
+static void dnstap__tell_loop(dnstap_tap *tap)
+{
+    int listener = dnstap__accepts(tap) ? tap->desk.listener.fd : -1;
+    uint32_t i;
+
+    for (i = 0; tap->options.watch && i < tap->link_count; i++)
+        dnstap__tell_of_link(&tap->links[i]);
+    if (tap->options.watch && listener != tap->desk.watched) {
+        dnstap__watch(tap, tap->desk.listener.fd, listener >= 0 ? DNSTAP_POLLIN : 0);
+        tap->desk.watched = listener;
     }
     if (tap->options.timer) (tap->options.timer)(tap->options.user, dnstap__timeout(tap));
 }
@@ -6931,17 +7565,51 @@ static void dnstap__tick(dnstap_tap *tap, uint64_t at_least)
     tap->now = now < at_least ? at_least : now;
 }
 
-/* readable: something may have come on the link; after a first step it is looked at anyway. */
-static void dnstap__turn(dnstap_tap *tap, bool readable)
+/* One link's turn. A step of a TLS handshake that took something may have cost milliseconds: one of
+ * them in a call. A link that was accepted has nothing to do until poll says so, or its time. */
+static int dnstap__step_link(dnstap__link *l)
+{
+    dnstap_tap *tap = l->tap;
+    size_t before = dnstap__handshake_bytes(l);
+    int result;
+
+    if (tap->options.listen && l->state == DNSTAP_IDLE) return DNSTAP__WAIT;
+    if (tap->options.listen && l->state < DNSTAP_FINISHED && !l->ready &&
+        tap->now < dnstap__deadline(l) && !dnstap__blind(l))
+        return DNSTAP__WAIT;
+    if (l->tls && l->state == DNSTAP_SECURING && !tap->desk.steps) return DNSTAP__WAIT;
+    result = dnstap__step(l);
+    if (dnstap__handshake_bytes(l) != before) tap->desk.steps = 0;
+    if (l->state != DNSTAP_STARTED) l->ready = 0;
+    if (result == DNSTAP__GO) l->ready = DNSTAP__ANY;
+    return result;
+}
+
+static int dnstap__steps(dnstap_tap *tap)
+{
+    int more = DNSTAP__WAIT;
+    uint32_t i;
+
+    for (i = 0; i < tap->link_count; i++)
+        more |= dnstap__step_link(&tap->links[(tap->desk.turn + i) % tap->link_count]);
+    if (dnstap__in_state(tap, DNSTAP_STARTED)) more |= dnstap__flow(tap);
+    for (i = 0; i < tap->link_count; i++)
+        if (tap->links[i].state == DNSTAP_STARTED && more == DNSTAP__WAIT) tap->links[i].ready = 0;
+    return more;
+}
+
+static void dnstap__turn(dnstap_tap *tap)
 {
     unsigned steps = 0;
 
     dnstap__tick(tap, tap->now);
     dnstap__take_calls(tap);
-    while (!dnstap__over(tap) && dnstap__step(&tap->link, readable || steps) == DNSTAP__GO &&
-           ++steps < DNSTAP__TURNS) {
+    tap->desk.steps = 1;
+    dnstap__accept_all(tap);
+    while (!dnstap__over(tap) && dnstap__steps(tap) == DNSTAP__GO && ++steps < DNSTAP__TURNS) {
     }
     dnstap__report(tap);
+    tap->desk.turn = (tap->desk.turn + 1) % tap->link_count;
 }
 
 /* The first process that starts or services a tap owns it. */
@@ -6956,8 +7624,12 @@ static bool dnstap__owned(dnstap_tap *tap)
 
 DNSTAP_API int dnstap_service(dnstap_tap *tap)
 {
+    uint32_t i;
+
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
-    dnstap__turn(tap, true);
+    tap->desk.ready = DNSTAP__ANY;
+    for (i = 0; i < tap->link_count; i++) tap->links[i].ready = DNSTAP__ANY;
+    dnstap__turn(tap);
     dnstap__tell_loop(tap);
     return DNSTAP_OK;
 }
@@ -6975,11 +7647,36 @@ static int dnstap__add_pollfd(struct pollfd *fds, int n, int max, int fd, short 
 static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms)
 {
     int n = dnstap__add_pollfd(fds, 0, max, tap->waker.out, POLLIN);
+    const dnstap__link *l;
 
     dnstap__tick(tap, tap->now);
     *timeout_ms = dnstap__timeout(tap);
-    return dnstap__add_pollfd(fds, n, max, dnstap__link_fd(&tap->link),
-                              dnstap__link_events(&tap->link));
+    if (dnstap__accepts(tap)) n = dnstap__add_pollfd(fds, n, max, tap->desk.listener.fd, POLLIN);
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        n = dnstap__add_pollfd(fds, n, max, dnstap__link_fd(l), dnstap__link_events(l));
+    return n;
+}
+
+/* What poll has found for a descriptor; all there may be when it was not asked for it. */
+static short dnstap__found(const struct pollfd *fds, int n, int fd)
+{
+    int i;
+
+    for (i = 0; i < n; i++)
+        if (fds[i].fd == fd) return fds[i].revents;
+    return DNSTAP__ANY;
+}
+
+static void dnstap__take_found(dnstap_tap *tap, const struct pollfd *fds, int n)
+{
+    dnstap__link *l;
+
+    if (tap->options.listen) tap->desk.ready = dnstap__found(fds, n, tap->desk.listener.fd);
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (l->state == DNSTAP_STARTED || tap->options.listen)
+            l->ready = (short)(l->ready | dnstap__found(fds, n, dnstap__link_fd(l)));
+        else
+            l->ready = DNSTAP__ANY;
 }
 
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms)
@@ -6991,20 +7688,20 @@ DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int 
 /* One wait and one turn, of the tap's thread or of a call that waits. */
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
-    struct pollfd fds[DNSTAP_POLLFDS];
-    int timeout, n = dnstap__fill_pollfds(tap, fds, DNSTAP_POLLFDS, &timeout);
-    bool readable;
+    int max = DNSTAP_POLLFDS + (int)tap->link_count, timeout;
+    int n = dnstap__fill_pollfds(tap, tap->fds, max, &timeout);
 
     if (timeout < 0 || (longest_ms >= 0 && timeout > longest_ms)) timeout = longest_ms;
-    if (poll(fds, (nfds_t)n, timeout) == 0) dnstap__tick(tap, tap->now + (uint64_t)timeout);
-    readable = n && fds[n - 1].fd != tap->waker.out && fds[n - 1].revents & ~POLLOUT;
-    dnstap__turn(tap, readable || tap->link.state != DNSTAP_STARTED || n < 2);
+    if (poll(tap->fds, (nfds_t)n, timeout) == 0) dnstap__tick(tap, tap->now + (uint64_t)timeout);
+    dnstap__take_found(tap, tap->fds, n);
+    dnstap__turn(tap);
 }
 #else
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
     (void)longest_ms;
-    dnstap__turn(tap, true);
+    tap->links[0].ready = DNSTAP__ANY;
+    dnstap__turn(tap);
 }
 #endif
 
@@ -7111,6 +7808,14 @@ static void dnstap__link_reset(dnstap__link *l)
     dnstap__set_state(l, DNSTAP_IDLE);
 }
 
+static void dnstap__disconnect_all(dnstap_tap *tap)
+{
+    uint32_t i;
+
+    dnstap__end_lookup(&tap->links[0]);
+    for (i = 0; i < tap->link_count; i++) dnstap__disconnect(&tap->links[i]);
+}
+
 /* Of the parent's threads only the calling one is left. */
 static void dnstap__forget_threads(dnstap_tap *tap)
 {
@@ -7125,22 +7830,32 @@ static void dnstap__forget_threads(dnstap_tap *tap)
     dnstap__mutex_open(&tap->lock); /* the parent's service may have held it */
 }
 
+/* A forked child can't listen where its parent does: its tap wants nothing. */
+static int dnstap__forget_listener(dnstap_tap *tap)
+{
+    tap->desk.listener.path = NULL;
+    dnstap__listener_close(&tap->desk.listener);
+    return DNSTAP_UNSUPPORTED;
+}
+
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
 {
+    uint32_t i;
+
     if (tap->owner == dnstap__process()) return DNSTAP_OK;
     tap->options.watch = NULL; /* the loop's kernel object may be the parent's: not a word to it */
     dnstap__forget_threads(tap);
     dnstap__names_orphan(&tap->dial.names);
-    dnstap__end_lookup(&tap->link);
-    dnstap__disconnect(&tap->link);
+    dnstap__disconnect_all(tap);
     tap->shown.discarded += dnstap__discard(tap);
     tap->owner = tap->asked.hurry = tap->asked.reopen = tap->poller = 0;
     tap->calls = tap->calls_seen = 0;
     tap->now = dnstap__now(tap);
     tap->dial.backoff = DNSTAP__BACKOFF_MIN;
-    dnstap__link_reset(&tap->link);
+    for (i = 0; i < tap->link_count; i++) dnstap__link_reset(&tap->links[i]);
     dnstap__waker_close(&tap->waker);
     dnstap__barrier_open();
+    if (tap->options.listen) return dnstap__forget_listener(tap);
     return tap->options.wake ? DNSTAP_OK : dnstap__waker_open(&tap->waker);
 }
 
@@ -7158,6 +7873,25 @@ DNSTAP_API void dnstap_get_status(dnstap_tap *tap, dnstap_status *status)
     now = dnstap__now(tap); /* after what it is compared with */
     status->state_ms = dnstap__elapsed(status->state_ms, now);
     status->error_ms = status->error.code ? dnstap__elapsed(status->error_ms, now) : 0;
+}
+
+DNSTAP_API int dnstap_get_peers(dnstap_tap *tap, dnstap_peer *peers, int max)
+{
+    uint64_t now;
+    uint32_t i;
+    int n = 0, k;
+
+    dnstap__mutex_lock(&tap->lock);
+    for (i = 0; tap->options.listen && i < tap->link_count && n < max; i++) {
+        const dnstap__link *l = &tap->links[i];
+
+        if (l->state != DNSTAP_IDLE && l->state < DNSTAP_FINISHED)
+            dnstap__count_peer(l, &peers[n++]);
+    }
+    dnstap__mutex_unlock(&tap->lock);
+    now = dnstap__now(tap);
+    for (k = 0; k < n; k++) peers[k].state_ms = dnstap__elapsed(peers[k].state_ms, now);
+    return n;
 }
 
 DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages)
@@ -7181,7 +7915,7 @@ typedef struct dnstap__setup {
     dnstap_options o;
     dnstap__target target;
     dnstap_bytes identity, version;
-    uint32_t ring_count;
+    uint32_t ring_count, link_count;
     char host_name[256];
 } dnstap__setup;
 
@@ -7247,6 +7981,32 @@ static int dnstap__resolve_numbers(dnstap_options *o, dnstap_error *error)
     return DNSTAP_OK;
 }
 
+/* Defaults and limits of a tap that listens. */
+static int dnstap__resolve_listen(dnstap__setup *s, dnstap_error *error)
+{
+    dnstap_options *o = &s->o;
+
+    s->link_count = 1;
+    if (!o->listen) return DNSTAP_OK;
+    if (!o->max_sinks) o->max_sinks = 16;
+    if (!o->max_pending) o->max_pending = 8;
+    if (!o->max_lag) o->max_lag = o->ring_size / 4 * 3;
+    s->link_count = o->max_sinks + o->max_pending;
+    if (!dnstap__is(&s->target, DNSTAP__LISTENS))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: nobody can connect to it; listen on unix://, tcp:// or tls://",
+                            o->transport ? "options.transport" : o->endpoint);
+    if (o->max_sinks > 1024 || o->max_pending > 1024)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "max_sinks is %u, max_pending %u; give 1 to 1024",
+                            (unsigned)o->max_sinks, (unsigned)o->max_pending);
+    if (o->max_lag > o->ring_size)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "max_lag %lu is more than ring_size %lu; lower it",
+                            (unsigned long)o->max_lag, (unsigned long)o->ring_size);
+    return DNSTAP_OK;
+}
+
 /* All of the setup. Nothing is opened yet; error may be NULL. */
 static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *options,
                                    dnstap_error *error)
@@ -7256,10 +8016,11 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
 
     memset(s, 0, sizeof *s);
     s->o = *options;
-    result = dnstap__find_target(&s->target, s->o.endpoint, s->o.transport, error);
+    result = dnstap__find_target(&s->target, &s->o, error);
     if (result < 0) return result;
     if ((result = dnstap__resolve_numbers(&s->o, error)) < 0) return result;
     if ((result = dnstap__resolve_sizes(&s->o, error)) < 0) return result;
+    if ((result = dnstap__resolve_listen(s, error)) < 0) return result;
     if (!s->o.identity) dnstap__host_name(s->host_name, sizeof s->host_name);
     s->identity = dnstap_bytes_of(s->o.identity ? s->o.identity : s->host_name, 0);
     s->identity.size = strlen((const char *)s->identity.data);
@@ -7290,6 +8051,7 @@ static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
     o->cert_file = dnstap__take_string(a, o->cert_file);
     o->key_file = dnstap__take_string(a, o->key_file);
     o->server_name = dnstap__take_string(a, o->server_name);
+    o->socket_group = dnstap__take_string(a, o->socket_group);
     o->ca = dnstap__take_bytes(a, o->ca);
     o->cert = dnstap__take_bytes(a, o->cert);
     o->key = dnstap__take_bytes(a, o->key);
@@ -7305,6 +8067,7 @@ static dnstap__tls_settings dnstap__tls_settings_of(const dnstap_options *o, con
     memset(&s, 0, sizeof s);
     s.endpoint = o->endpoint;
     s.host = host;
+    s.server = o->listen;
     s.skipverify = o->skipverify;
     s.ca_file = o->ca_file;
     s.cert_file = o->cert_file;
@@ -7328,23 +8091,23 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
 {
     dnstap__tls_settings set = dnstap__tls_settings_of(&s->o, s->target.host);
     dnstap__tls_config *config = dnstap__tls_carve_config(a, &set);
-    dnstap__tls *tls = dnstap__tls_carve(a, &set);
+    dnstap__tls *tls;
+    uint32_t i;
 
-    if (!tap || a->overflow) return;
-    tap->tls_config = config;
-    tap->link.tls = tls;
+    if (tap && !a->overflow) tap->tls_config = config;
+    for (i = 0; i < s->link_count; i++) {
+        tls = dnstap__tls_carve(a, &set);
+        if (tap && !a->overflow) tap->links[i].tls = tls;
+    }
 }
 
 static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
 {
     dnstap__tls_settings set = dnstap__tls_settings_of(&tap->options, tap->target.host);
-    dnstap__link *l = &tap->link;
     int result = dnstap__tls_load(tap->tls_config, &set, error);
 
-    if (result < 0) return result;
-    dnstap__tls_init(l->tls, tap->tls_config, &l->lower);
-    l->transport = dnstap__tls_transport(l->tls);
-    return DNSTAP_OK;
+    if (result == DNSTAP_OK && !tap->options.listen) dnstap__secure(&tap->links[0]);
+    return result;
 }
 #else
 static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__setup *s)
@@ -7357,6 +8120,26 @@ static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
     return DNSTAP_UNSUPPORTED;
 }
 #endif
+
+/* The links, with a cursor for each ring, and what poll needs for them. */
+static void dnstap__layout_links(dnstap_tap *tap, dnstap__arena *a, const dnstap__setup *s)
+{
+    uint32_t n = s->link_count, i;
+    dnstap__link *links = (dnstap__link *)dnstap__take(a, n * sizeof *links, DNSTAP__ALIGN);
+    dnstap__cursor *cursors = (dnstap__cursor *)dnstap__take(
+        a, (size_t)n * s->ring_count * sizeof *cursors, sizeof(size_t));
+    void *fds = dnstap__take(a, (n + DNSTAP_POLLFDS) * DNSTAP__POLLFD_SIZE, sizeof(size_t));
+
+    if (!tap || a->overflow) return;
+    memset(links, 0, n * sizeof *links);
+    tap->fds = (struct pollfd *)fds;
+    tap->links = links;
+    tap->link_count = n;
+    for (i = 0; i < n; i++) {
+        links[i].tap = tap;
+        links[i].cursors = cursors + (size_t)i * s->ring_count;
+    }
+}
 
 /* Everything a tap keeps, in one block. Fills in tap unless the arena only adds up. */
 static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
@@ -7386,6 +8169,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
         tap->fixed.version = version;
         tap->fixed.full = s->o.full;
     }
+    dnstap__layout_links(tap, a, s);
     if (dnstap__is(&s->target, DNSTAP__SECURE)) dnstap__layout_tls(tap, a, s);
     for (i = 0; i < s->ring_count; i++) {
         data = (uint8_t *)dnstap__take(a, s->o.ring_size, DNSTAP__ALIGN);
@@ -7418,25 +8202,56 @@ DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options)
 }
 
 /* The endpoint's transport; files are opened. */
-static int dnstap__open_link(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
+static int dnstap__open_link(dnstap_tap *tap, const dnstap_transport *user, dnstap_error *error)
 {
-    dnstap__link *l = &tap->link;
+    dnstap__link *l = &tap->links[0];
     dnstap__opening o;
     int result;
 
-    tap->target = s->target;
-    if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
     o.endpoint = tap->options.endpoint;
     o.target = &tap->target;
-    o.user = s->o.transport;
-    o.send_buffer = (int)(tap->options.writebuffer << 20 & 0x7fffffffu);
+    o.user = user;
+    o.send_buffer = dnstap__buffer_of(&tap->options);
     o.overwrite = tap->options.overwrite;
-    result = tap->target.scheme->open(&o, &l->medium, &l->lower, error);
+    result = (tap->target.scheme->open)(&o, &l->medium, &l->lower, error);
     l->transport = l->lower;
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__HOSTED))
-        result = dnstap__names_open(&tap->dial.names, &o, s->o.resolve != NULL, error);
+        result = dnstap__names_open(&tap->dial.names, &o, tap->options.resolve != NULL, error);
+    return result;
+}
+
+#if DNSTAP__HAS_SOCKETS
+static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
+{
+    const dnstap_options *o = &tap->options;
+    dnstap__listener *l = &tap->desk.listener;
+    int result = dnstap__listener_open(l, &tap->target, o->endpoint, error);
+
+    if (result == DNSTAP_OK)
+        result = dnstap__listener_allow(l, o->socket_mode, o->socket_group, error);
+    tap->shown.port = l->port;
+    if (result < 0) dnstap__listener_close(l);
+    return result;
+}
+#else
+static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
+{
+    (void)tap, (void)error;
+    return DNSTAP_UNSUPPORTED;
+}
+#endif
+
+/* What links come from. Certificates first: nothing is bound in vain. */
+static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
+{
+    int result = DNSTAP_OK;
+
+    tap->target = s->target;
+    if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
+    if (!tap->options.listen) result = dnstap__open_link(tap, s->o.transport, error);
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
         result = dnstap__open_tls(tap, error);
+    if (result == DNSTAP_OK && tap->options.listen) result = dnstap__open_desk(tap, error);
     return result;
 }
 
@@ -7444,6 +8259,7 @@ static int dnstap__open_link(dnstap_tap *tap, const dnstap__setup *s, dnstap_err
 static void dnstap__start_values(dnstap_tap *tap)
 {
     const dnstap_options *o = &tap->options;
+    uint32_t i;
 
     tap->producers = o->producers;
     tap->max_message = o->max_message;
@@ -7455,9 +8271,9 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->dial.random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
-    tap->link.tap = tap;
+    tap->desk.listener.fd = tap->desk.watched = -1;
     dnstap__mutex_open(&tap->lock);
-    dnstap__link_reset(&tap->link);
+    for (i = 0; i < tap->link_count; i++) dnstap__link_reset(&tap->links[i]);
 }
 
 /* Takes back what was opened. Returns NULL. */
@@ -7465,7 +8281,8 @@ static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
 {
     dnstap__waker_close(&tap->waker);
     dnstap__mutex_close(&tap->lock);
-    (tap->link.transport.close)(tap->link.transport.self);
+    dnstap__disconnect_all(tap);
+    dnstap__listener_close(&tap->desk.listener);
     return NULL;
 }
 
@@ -7500,7 +8317,7 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     tap = dnstap__layout(&a, s);
     DNSTAP_ASSERT(tap && a.used <= a.size);
     dnstap__start_values(tap);
-    if (dnstap__open_link(tap, s, error) < 0) return NULL;
+    if (dnstap__open_links(tap, s, error) < 0) return NULL;
     if (!s->o.wake && dnstap__waker_open(&tap->waker) < 0) {
         dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: eventfd: %s", dnstap__where(tap),
                      strerror(errno));
@@ -7582,6 +8399,8 @@ static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
 /* In the process that owns the tap: drains and stops, within the time. */
 static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
 {
+    uint32_t i;
+
     tap->asked.close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
     DNSTAP_STORE_RELEASE(&tap->asked.close, 1);
     if (tap->thread.running) {
@@ -7591,6 +8410,10 @@ static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
         dnstap__run(tap);
     }
     dnstap__watch(tap, tap->waker.out, 0);
+    dnstap__watch(tap, tap->desk.watched, 0);
+    for (i = 0; tap->options.listen && i < tap->link_count; i++)
+        if (tap->links[i].state == DNSTAP_STARTED)
+            dnstap__part(&tap->links[i], DNSTAP_TIMEOUT, "did not take all before the close");
     if (tap->options.timer) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
@@ -7607,8 +8430,9 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         tap->options.watch = NULL; /* the loop may be the owner's */
         dnstap__names_orphan(&tap->dial.names);
     }
-    dnstap__end_lookup(&tap->link);
-    dnstap__disconnect(&tap->link);
+    if (tap->owner && tap->owner != dnstap__process()) tap->desk.listener.path = NULL;
+    dnstap__disconnect_all(tap);
+    dnstap__listener_close(&tap->desk.listener);
     discarded = dnstap__discard(tap);
     if (discarded && (!tap->owner || tap->owner == dnstap__process()))
         dnstap__say_discarded(tap, discarded);
@@ -7628,7 +8452,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
  * max_connections and max_frame, and touched as it is used; a source that fails costs the others
  * nothing. */
 #if DNSTAP__HAS_SINK
-enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8, DNSTAP__ACCEPT_PAUSE_MS = 100 };
+enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
 
 typedef struct dnstap__source {
     uint32_t number; /* 0: a place that was never used */
@@ -7801,12 +8625,11 @@ static dnstap__source *dnstap__free_source(dnstap_sink *sink)
 }
 
 /* A connection has come. */
-static void dnstap__welcome(dnstap_sink *sink, dnstap__source *s, int fd, const char *peer)
+static void dnstap__add_source(dnstap_sink *sink, dnstap__source *s, int fd, const char *peer)
 {
     dnstap_received r;
 
-    s->transport = dnstap__socket_transport(&s->medium.socket);
-    dnstap__socket_adopt(&s->medium.socket, fd);
+    s->transport = dnstap__socket_adopt(&s->medium.socket, fd, sink->listener.family, 0);
     s->number = ++sink->numbers;
     s->index = 0;
     s->since = sink->now;
@@ -7829,10 +8652,15 @@ static bool dnstap__accept_one(dnstap_sink *sink)
     if (fd == DNSTAP_SYSTEM) sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
     if (fd < 0) return false;
     if (s)
-        dnstap__welcome(sink, s, fd, peer);
+        dnstap__add_source(sink, s, fd, peer);
     else
         close(fd);
     return true;
+}
+
+static int dnstap__open_listener(dnstap_sink *sink, dnstap_error *error)
+{
+    return dnstap__listener_open(&sink->listener, &sink->target, sink->endpoint, error);
 }
 
 static void dnstap__service_listener(dnstap_sink *sink)
@@ -7845,6 +8673,11 @@ static void dnstap__service_listener(dnstap_sink *sink)
     }
 }
 #else
+static int dnstap__open_listener(dnstap_sink *sink, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
+                        sink->endpoint);
+}
 static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
 #endif
 
@@ -8011,7 +8844,7 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
     sink->now = (sink->options.monotonic_ms)(sink->options.user);
     if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) return dnstap__open_input(sink, error);
-    return dnstap__listener_open(&sink->listener, &sink->target, sink->endpoint, error);
+    return dnstap__open_listener(sink, error);
 }
 
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error)

@@ -158,7 +158,7 @@ static dnstap_tap *open_tap(bool barrier_fails)
     tap = dnstap_open(&options, &error);
     assert_non_null(tap);
     dnstap_service(tap);
-    assert_int_equal(tap->link.state, DNSTAP_STARTED);
+    assert_int_equal(tap->links[0].state, DNSTAP_STARTED);
     return tap;
 }
 
