@@ -39,9 +39,12 @@ int main(int argc, char **argv)
         dnstap_log(tap, &m);
     }
 
-    if (dnstap_close(tap, 2000) < 0) { /* writes it, and ends the stream */
-        fprintf(stderr, "hello: the message could not be written in time\n");
+    if (dnstap_flush(tap, 2000) < 0) { /* until it is written */
+        dnstap_status status;
+        dnstap_get_status(tap, &status);
+        fprintf(stderr, "hello: %s: %s\n", dnstap_state_name(status.state), status.error.text);
+        dnstap_close(tap, 0);
         return 1;
     }
-    return 0;
+    return dnstap_close(tap, 2000) < 0; /* ends the stream, and frees all */
 }
