@@ -48,28 +48,68 @@
  *
  *   int main(void)
  *   {
- *       dnstap_options options = {0};
+ *       static dnstap_options options;
  *       dnstap_error error;
- *       dnstap_tap *tap;
- *
  *       options.endpoint = "unix:///tmp/dnstap.sock";
  *       options.full = true;
- *       tap = dnstap_open(&options, &error);
+ *       dnstap_tap *tap = dnstap_open(&options, &error);
  *       if (!tap) return fprintf(stderr, "%s\n", error.text), 1;
  *       dnstap_start(tap);
+ *
  *       if (dnstap_wants(tap, DNSTAP_MSG_CLIENT_QUERY)) {
- *           static const unsigned char query[12];
  *           struct timespec now;
  *           dnstap_message m;
- *
  *           clock_gettime(CLOCK_REALTIME, &now);
  *           dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
  *           dnstap_set_query_time(&m, &now);
- *           m.query_message = dnstap_bytes_of(query, sizeof query);
+ *           m.query_message = dnstap_bytes_of("\x12\x34\1\0\0\1\0\0\0\0\0\0\0\0\2\0\1", 17);
  *           dnstap_log(tap, &m);
+ *       }
+ *       if (dnstap_flush(tap, 2000) < 0) {
+ *           static dnstap_status status;
+ *           dnstap_get_status(tap, &status);
+ *           fprintf(stderr, "%s: %s\n", dnstap_state_name(status.state), status.error.text);
+ *           return dnstap_close(tap, 0), 1;
  *       }
  *       return dnstap_close(tap, 2000) < 0;
  *   }
+ *
+ * ALL FUNCTIONS, in the order of use; the API says the rest of each
+ *   a tap: from open to close
+ *     dnstap_open(options, error)           checks, does what needs privileges; connects nothing
+ *     dnstap_open_in(memory, size, ...)     the same in your memory, of dnstap_memory_size(options)
+ *     dnstap_start(tap)                     its own thread connects, sends, connects again; or:
+ *     dnstap_pollfds(tap, fds, max, &ms)    from your loop: what to wait for, before each poll,
+ *     dnstap_service(tap)                   and after it: all that can be done now
+ *     dnstap_wants(tap, type)               would it be logged? one load, before you fill it in
+ *     dnstap_log(tap, message)              any thread; 1, 0 not wanted, negative: dropped, counted
+ *     dnstap_log_as(tap, producer, message) the same with your own number of the thread
+ *     dnstap_set_enabled(tap, on)           any thread: logs, or does not
+ *     dnstap_get_status(tap, status)        any thread: state, counters, the last error
+ *     dnstap_get_ring(tap, ring, &bytes, &messages)     how full a ring is
+ *     dnstap_state_name(state)              its text, as dnstap_strerror(result) for results
+ *     dnstap_reopen(tap)                    file: go on in a new one (log rotation)
+ *     dnstap_flush(tap, ms)                 wait until all is sent
+ *     dnstap_after_fork(tap)                in a child that goes on with a started tap
+ *     dnstap_close(tap, ms)                 send what is queued, say STOP, free all
+ *   a message: a plain struct that borrows; fill in what you know
+ *     dnstap_message_start(m, type)         clears it
+ *     dnstap_set_query_address(m, sockaddr, protocol), dnstap_set_response_address
+ *     dnstap_set_query_time(m, timespec), dnstap_set_response_time
+ *     dnstap_bytes_of(data, size)           for messages, zone, extra
+ *     dnstap_message_type_name(number), dnstap_message_type_from(text): and so for
+ *     dnstap_socket_family_, dnstap_socket_protocol_, dnstap_http_protocol_, dnstap_policy_action_,
+ *     dnstap_policy_match_
+ *   a sink
+ *     dnstap_sink_open(options, error)      listens, or opens a file
+ *     dnstap_sink_pollfds(sink, fds, max, &ms), dnstap_sink_service(sink): as a tap's; it calls
+ *                                           options.receive
+ *     dnstap_sink_next(sink, received)      file: instead of these three
+ *     dnstap_sink_get_status(sink, status), dnstap_sink_close(sink)
+ *   the parts alone, without memory, input or output of their own
+ *     dnstap_encode(m, out, size), dnstap_decode(m, policy, payload, size)
+ *     dnstap_frame_writer_init, _next, _sent, _receive, _stop    the side that sends
+ *     dnstap_frame_reader_init, _feed, _next, _sent, _eof        the side that receives
  *
  * THE NOUNS
  *   message    What happened: a plain struct, borrowed bytes. Zeroed means: everything absent.
@@ -98,20 +138,6 @@
  *
  *   Files, and sockets with options.unidirectional, have START, frames and STOP only.
  *
- * MACROS (define them before the implementation)
- *   DNSTAP_STATIC       all functions static          DNSTAP_API       linkage of your own
- *   DNSTAP_NO_TLS       no tls://, no BearSSL         DNSTAP_NO_SINK   no sink
- *   DNSTAP_NO_SOCKETS   no unix, tcp, tls             DNSTAP_NO_FILES  no file://
- *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
- *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
- *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
- *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
- *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
- *   DNSTAP_COMPARE_EXCHANGE, DNSTAP_COMPILER_FENCE
- *                       default __atomic builtins on size_t; define all or none
- *   Without POSIX (newlib) there are no sockets, files and threads: set options.transport,
- *   options.monotonic_ms and, for TLS, entropy and unix_time.
- *
  * YOUR OWN LOOP
  *   Instead of dnstap_start, around each poll:
  *       n += dnstap_pollfds(tap, fds + n, max - n, &timeout);    (use the smallest timeout)
@@ -119,6 +145,20 @@
  *       dnstap_service(tap);
  *   With epoll, libevent, libuv: set options.watch and options.timer, and register what they ask
  *   for; options.wake replaces the wake-up descriptor. Call dnstap_service once to begin.
+ *
+ * A SINK
+ *       static void receive(void *user, const dnstap_received *r)
+ *       {
+ *           if (r->message) ...                        (borrowed until it returns)
+ *       }
+ *       ...
+ *       options.endpoint = "unix:///tmp/dnstap.sock";  (or tcp://host:port; file:///path is read)
+ *       options.receive = receive;
+ *       sink = dnstap_sink_open(&options, &error);
+ *       for (; dnstap_sink_service(sink) == DNSTAP_OK; poll(fds, n, timeout))
+ *           n = dnstap_sink_pollfds(sink, fds, max, &timeout);
+ *       dnstap_sink_close(sink);
+ *   max is options.max_connections + 1. A file needs neither poll nor receive: dnstap_sink_next.
  *
  * THREADS
  *   Any thread may call dnstap_log, dnstap_wants, dnstap_set_enabled, dnstap_get_status,
@@ -184,6 +224,21 @@
  *   getaddrinfo may need the very resolver that logs: use a numeric address there. At most 8
  *   addresses of a name are tried. On Linux the number of taps in a process is bounded by its 1,024
  *   thread-specific keys.
+ *
+ * MACROS (define them before the implementation)
+ *   DNSTAP_STATIC       all functions static: for one file, the implementation's
+ *   DNSTAP_API          linkage of your own           DNSTAP_ASSERT(x) default nothing
+ *   DNSTAP_NO_TLS       no tls://, no BearSSL         DNSTAP_NO_SINK   no sink
+ *   DNSTAP_NO_SOCKETS   no unix, tcp, tls             DNSTAP_NO_FILES  no file://
+ *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
+ *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
+ *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
+ *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
+ *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
+ *   DNSTAP_COMPARE_EXCHANGE, DNSTAP_COMPILER_FENCE
+ *                       default __atomic builtins on size_t; define all or none
+ *   Without POSIX (newlib) there are no sockets, files and threads: set options.transport,
+ *   options.monotonic_ms and, for TLS, entropy and unix_time.
  */
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE) && \
     !defined(_DEFAULT_SOURCE)
