@@ -42,6 +42,8 @@ check 'the sink has 25 lines at most' [ "$(wc -l <"$out/sink.c")" -le 25 ]
 for switch in '' -DDNSTAP_NO_THREADS; do
     with="${switch:+, $switch}"
     check "a program that logs$with" gcc $c $switch "$out/producer.c" -o "$out/producer" $libs
+    check "a program that logs, C++$with" g++ $cpp $switch -fsyntax-only "$out/producer.c"
+    check "a sink, C++$with" g++ $cpp $switch -fsyntax-only "$out/sink.c"
     check "a sink$with" gcc $c $switch "$out/sink.c" -o "$out/sink" $libs
     rm -f "$out/socket"
     "$out/producer" 2>"$out/said"
