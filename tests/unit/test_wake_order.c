@@ -29,6 +29,7 @@ static long traced_barrier(int command);
 
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
+#include <linux/membarrier.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
