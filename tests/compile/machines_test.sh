@@ -1,7 +1,7 @@
 #!/bin/sh
-# The unit tests on other machines than this one: s390x (big endian, 64 bits) under qemu, and x86 of
-# 32 bits, by the kernel where it can, else under qemu. Their libraries are packages of that machine,
-# fetched into build/.
+# The unit tests on other machines than this one: s390x (big endian, 64 bits) under qemu, and x86
+# of 32 bits, by the kernel where it can, else under qemu. Their libraries are packages of that
+# machine, fetched into build/.
 # usage: tests/compile/machines_test.sh [BUILD]
 set -u
 cd "$(dirname "$0")/../.." || exit 1

@@ -194,7 +194,7 @@ static void test_clock_that_stands_still_ends_flush_and_close(void **state)
 
 /* -- threads -- */
 
-/* Logs through the shared ring while a cancellation is pending: the wake-up call ends the thread. */
+/* Logs through the shared ring while a cancellation is pending: the wake-up ends the thread. */
 static void *log_cancelled(void *tap)
 {
     dnstap_message m;
