@@ -17,6 +17,7 @@
  *   >>generated     made by nanopb from proto/
  *   >>message *     what happened: a struct of borrowed bytes, its setters, the schema's names
  *   >>codec *       message to payload and back
+ *   >>extra *       templates for what goes along with each message
  *   >>frame *       Frame Streams as two state machines
  *   >>ring          bytes from a producer to the service
  *   >>transport *   how bytes travel; bring your own; sockets
@@ -433,7 +434,13 @@ typedef struct dnstap_message {
     dnstap_bytes query_zone;                      /* name in wire format */
     const dnstap_policy *policy;                  /* NULL: absent */
     dnstap_bytes identity, version;               /* absent: the tap's */
-    dnstap_bytes extra;                           /* anything */
+    dnstap_bytes extra;                           /* anything; absent: what options.extra makes */
+    /* never encoded, for options.extra and hooks */
+    dnstap_bytes request;                       /* the client's query; absent: query_message */
+    dnstap_bytes client_address, local_address; /* the client's, ours: 4 or 16 bytes; 20: IPv6 and
+                                                   its scope's number as in a sockaddr_in6 */
+    uint32_t client_port, client_protocol;
+    void *user; /* the hooks' */
 } dnstap_message;
 
 /* Clears m and sets its type; faster than `= {0}` with gcc. */
@@ -447,6 +454,11 @@ DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr
                                         uint32_t protocol);
 DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct sockaddr *address,
                                            uint32_t protocol);
+/* Set who asked us, and our address, for options.extra: the message's own two may be those of a
+ * server that is asked in turn, and do for themselves where they are not. As above. */
+DNSTAP_API int dnstap_set_client_address(dnstap_message *m, const struct sockaddr *address,
+                                         uint32_t protocol);
+DNSTAP_API int dnstap_set_local_address(dnstap_message *m, const struct sockaddr *address);
 #endif
 
 /* Set seconds and nanoseconds, as present even where they are 0; times before 1970 are absent, and
@@ -485,6 +497,28 @@ DNSTAP_API long dnstap_encode(const dnstap_message *m, void *out, size_t size);
  * MESSAGE. Any thread. */
 DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const void *payload,
                              size_t size);
+
+/* ---- >>extra ------------------------------------------------------------------------------ */
+
+/* options.extra is a template in the language of CoreDNS's plugin, of which each message's `extra`
+ * is made: text, with labels in it that become what they stand for:
+ *   {type} {name} {class}   of the question: AAAA, example.org. and IN, or TYPE65280, CLASS255
+ *   {>id} {>opcode} {>do}   of the query: numbers; true or false
+ *   {size} {>bufsize}       the query's bytes, were its names not compressed; what the client takes,
+ *                           at least 512, over TCP 65535
+ *   {remote} {port}         the client's: 192.0.2.1 or [2001:db8::1]
+ *   {proto} {local}         udp or tcp; our address
+ *   {rcode} {rsize}         of the response: NXDOMAIN; how many bytes it has
+ *   {duration}              from query time to response time: 0.0125s
+ *   {>rflags}               always -, as there
+ *   {/label}                what options.metadata says of it
+ * The query is m.request, else m.query_message, whether it is logged or not. The client is told by
+ * m.client_address and its like; where there is none, in AUTH, CLIENT and UPDATE messages by the
+ * query's address, and ours by the response's. What is not known becomes -; in a query without a
+ * sound question, type and class are empty and the name is a dot. Names are in lower case; what is
+ * not printable in them is \DDD, and a \ stands before space and any of "'().;@\. What is not
+ * exactly a label stays as it is. */
+enum { DNSTAP_METADATA_MAX = 255, DNSTAP_TEMPLATE_MAX = 65535 };
 
 /* ---- >>frame ------------------------------------------------------------------------------ */
 
@@ -656,8 +690,8 @@ typedef struct dnstap_options {
     size_t tls_output; /* for what is sent; default 16,469 (full records), at least 597; a small
                           record costs more: 256 bytes three times the CPU of 16 KB a byte;
                           SIZE_MAX: shared with tls_input */
-    /* hooks; user is theirs. From service and its thread, flush and close only, but for wake (any
-     * thread), monotonic_ms (also from open and status), and what TLS asks when it opens */
+    /* hooks; user is theirs. From service and its thread, flush and close only, but for wake and
+     * metadata (any thread), monotonic_ms (also open and status), and what TLS asks when it opens */
     void *user;
     void (*log)(void *user, int level, const char *text); /* DNSTAP_LOG_…; default: nowhere */
     uint64_t (*monotonic_ms)(void *user);                 /* default: CLOCK_MONOTONIC */
@@ -669,6 +703,14 @@ typedef struct dnstap_options {
     void (*watch)(void *user, int fd, short events); /* poll's; 0: forget it, before its close */
     void (*timer)(void *user, int ms); /* call dnstap_service in so many ms; -1: no need */
     void (*wake)(void *user);          /* any thread: service soon; default: a descriptor */
+    /* extra. Where max_message has its default, the most that a template can make is added to it */
+    const char *extra;  /* a template, see >>extra; NULL or "": none */
+    bool extra_raw;     /* send its text as it stands */
+    bool coredns_extra; /* {rcode}, {rsize} and {duration} are - as in CoreDNS */
+    /* for {/label}: writes at most `size` (DNSTAP_METADATA_MAX) bytes to out. How many; negative:
+     * there is none. In dnstap_log, from any thread: quick, and without a call of the tap */
+    long (*metadata)(void *user, const dnstap_message *m, const char *label, char *out,
+                     size_t size);
     const dnstap_transport *transport; /* instead of endpoint's */
 } dnstap_options;
 
@@ -1055,11 +1097,13 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #if defined(__GNUC__)
 #define DNSTAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define DNSTAP__APART static __attribute__((noinline))
 #define DNSTAP__COLD static __attribute__((noinline, cold))
 #define DNSTAP__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define DNSTAP__LIKELY(x) (x)
 #define DNSTAP__UNLIKELY(x) (x)
+#define DNSTAP__APART static
 #define DNSTAP__COLD static
 #define DNSTAP__PRINTF(text, first)
 #endif
@@ -1728,11 +1772,12 @@ DNSTAP_POLICY_MATCHES(DNSTAP__X)
 /* In pieces: gcc clears as much in one with `rep stos`, which takes 10 ns longer. */
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
 {
-    enum { DNSTAP__THIRD = sizeof *m / 3 & ~15u };
+    enum { DNSTAP__QUARTER = sizeof *m / 4 & ~15u };
     char *p = (char *)m;
-    memset(p, 0, DNSTAP__THIRD);
-    memset(p + DNSTAP__THIRD, 0, DNSTAP__THIRD);
-    memset(p + 2 * DNSTAP__THIRD, 0, sizeof *m - 2 * DNSTAP__THIRD);
+    memset(p, 0, DNSTAP__QUARTER);
+    memset(p + DNSTAP__QUARTER, 0, DNSTAP__QUARTER);
+    memset(p + 2 * DNSTAP__QUARTER, 0, DNSTAP__QUARTER);
+    memset(p + 3 * DNSTAP__QUARTER, 0, sizeof *m - 3 * DNSTAP__QUARTER);
     m->type = type;
 }
 
@@ -1808,6 +1853,40 @@ DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct socka
     if (n < 0) return n;
     m->response_address = h.address;
     m->response_port = h.port;
+    return DNSTAP_OK;
+}
+
+/* With the scope, which follows the address on all systems known, where it has one. */
+static int dnstap__with_scope(const struct sockaddr *address, dnstap__host_port *h)
+{
+    const size_t at = offsetof(struct sockaddr_in6, sin6_scope_id);
+    uint32_t scope = 0;
+    int n = dnstap__from_sockaddr(address, h);
+    if (n < 0 || h->family != DNSTAP_FAMILY_INET6) return n;
+    if (at != offsetof(struct sockaddr_in6, sin6_addr) + 16) return n;
+    memcpy(&scope, (const uint8_t *)address + at, sizeof scope);
+    if (scope) h->address.size = 20;
+    return n;
+}
+
+DNSTAP_API int dnstap_set_client_address(dnstap_message *m, const struct sockaddr *address,
+                                         uint32_t protocol)
+{
+    dnstap__host_port h;
+    int n = dnstap__with_scope(address, &h);
+    if (n < 0) return n;
+    m->client_address = h.address;
+    m->client_port = h.port;
+    m->client_protocol = protocol;
+    return DNSTAP_OK;
+}
+
+DNSTAP_API int dnstap_set_local_address(dnstap_message *m, const struct sockaddr *address)
+{
+    dnstap__host_port h;
+    int n = dnstap__with_scope(address, &h);
+    if (n < 0) return n;
+    m->local_address = h.address;
     return DNSTAP_OK;
 }
 #endif
@@ -2136,7 +2215,7 @@ DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap
 {
     size_t longest = m->query_zone.size | m->extra.size;
     size_t n = m->query_address.size + m->response_address.size + m->query_zone.size;
-    if (fixed->full) {
+    if (DNSTAP__LIKELY(fixed->full)) {
         longest |= m->query_message.size | m->response_message.size;
         n += m->query_message.size + m->response_message.size;
     }
@@ -2290,29 +2369,42 @@ DNSTAP__COLD uint8_t *dnstap__move_body(uint8_t *to, const uint8_t *from, size_t
     return to + size;
 }
 
+/* What was written behind p and room for a length of `guess` bytes, up to end, gets its length
+ * before it. Returns its new end. */
+DNSTAP__INLINE uint8_t *dnstap__put_length(uint8_t *p, size_t guess, uint8_t *end)
+{
+    uint8_t *body = p + guess;
+    size_t size = (size_t)(end - body), length = dnstap__varint_size((uint32_t)size);
+    if (DNSTAP__UNLIKELY(length != guess)) end = dnstap__move_body(p + length, body, size);
+    dnstap__put_number(p, (uint32_t)size);
+    return end;
+}
+
+/* What follows extra: the Message and the type. */
+DNSTAP__INLINE uint8_t *dnstap__put_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                            const dnstap__plan *plan, uint8_t *p)
+{
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, PB_WT_STRING));
+    p = dnstap__put_length(p, plan->length, dnstap__put_body(fixed, m, p + plan->length));
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
+    *p++ = dnstap__Dnstap_Type_MESSAGE;
+    return p;
+}
+
 /* Writes at out what was planned, of the same m; at most plan->size bytes. Returns how many. */
 DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
                                             const dnstap__plan *plan, uint8_t *out)
 {
-    uint8_t *p = out + fixed->prefix_size, *body, *end;
-    size_t size, length;
+    uint8_t *p = out + fixed->prefix_size;
     if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__write_slow(fixed, m, plan, out);
     dnstap__put_prefix(fixed, out);
     if (m->extra.data) {
         p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, PB_WT_STRING));
         p = dnstap__put_bytes(p, m->extra);
     }
-    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, PB_WT_STRING));
-    body = p + plan->length;
-    end = dnstap__put_body(fixed, m, body);
-    size = (size_t)(end - body);
-    length = dnstap__varint_size((uint32_t)size);
-    if (DNSTAP__UNLIKELY(length != plan->length)) end = dnstap__move_body(p + length, body, size);
-    dnstap__put_number(p, (uint32_t)size);
-    end = dnstap__put_key(end, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
-    *end++ = dnstap__Dnstap_Type_MESSAGE;
-    DNSTAP_ASSERT((size_t)(end - out) <= plan->size);
-    return (size_t)(end - out);
+    p = dnstap__put_message(fixed, m, plan, p);
+    DNSTAP_ASSERT((size_t)(p - out) <= plan->size);
+    return (size_t)(p - out);
 }
 
 /* Decoding. What reads a field returns SOME; NONE: it is not known and was skipped, or there is no
@@ -2576,6 +2668,772 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
     if (n < 0 || envelope.type != dnstap__Dnstap_Type_MESSAGE) return DNSTAP_BAD_PAYLOAD;
     if (envelope.has_message && !(m->present & DNSTAP__PRESENT(type))) return DNSTAP_BAD_PAYLOAD;
     return DNSTAP_OK;
+}
+
+/* ---- >>extra ------------------------------------------------------------------------------ */
+
+/* What goes along with a message, made of a template. It is compiled when the tap opens, into the
+ * tap's own memory: pieces of text, each with the label behind it. In the hot path a piece's text is
+ * copied and its label expanded straight into the ring, where extra stands in the payload:
+ *
+ *   identity, version │ extra: text label text label … │ 14, length │ the Message … │ 15, MESSAGE
+ *
+ * dnstap__view_message looks at the query's question before anything is written, and tells how much
+ * room that takes at most. DNS bytes are hostile: what reads them asks before each byte whether it
+ * is there, but for a name that was found sound before; a name has at most 255 bytes and 126
+ * pointers, as in CoreDNS; and a walk over a message ends after so many labels and pointers. */
+enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
+enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
+enum { DNSTAP__EXPANDED_MAX = 4 * DNSTAP__NAME_MAX }; /* of a label: \DDD for each of a name's */
+
+/* X(name, symbol, most bytes); those of a name's own come on top. */
+#define DNSTAP__LABELS(X)                \
+    X("type", TYPE, 10)                  \
+    X("name", NAME, 1)                   \
+    X("class", CLASS, 10)                \
+    X("proto", PROTO, 3)                 \
+    X("size", SIZE, 10)                  \
+    X("remote", REMOTE, 52)              \
+    X("port", PORT, 10)                  \
+    X("local", LOCAL, 52)                \
+    X(">id", ID, 5)                      \
+    X(">opcode", OPCODE, 2)              \
+    X(">do", DO, 5)                      \
+    X(">bufsize", BUFSIZE, 5)            \
+    X("rcode", RCODE, 9)                 \
+    X("rsize", RSIZE, 10)                \
+    X("duration", DURATION, 22)          \
+    X(">rflags", DASH, 1)                \
+    X("", METADATA, DNSTAP_METADATA_MAX) \
+    X("", NOTHING, 0)
+
+typedef enum dnstap__label {
+#define DNSTAP__X(name, symbol, most) DNSTAP__##symbol,
+    DNSTAP__LABELS(DNSTAP__X)
+#undef DNSTAP__X
+        DNSTAP__LABEL_COUNT
+} dnstap__label;
+
+typedef struct dnstap__piece {
+    const char *text; /* before the label */
+    size_t size;
+    const char *name; /* of METADATA */
+    dnstap__label label;
+} dnstap__piece;
+
+typedef struct dnstap__extra {
+    const dnstap__piece *pieces; /* NULL: there is no template */
+    size_t count;
+    size_t names;       /* pieces with the query's name */
+    size_t room, usual; /* bytes of an expansion, but for these: at most; usually */
+    void *user;
+    long (*metadata)(void *user, const dnstap_message *m, const char *label, char *out,
+                     size_t size);
+} dnstap__extra;
+
+/* The template. */
+
+static dnstap__label dnstap__label_of(const char *name, size_t size)
+{
+    static const char *const names[] = {
+#define DNSTAP__X(name, symbol, most) name,
+        DNSTAP__LABELS(DNSTAP__X)
+#undef DNSTAP__X
+    };
+    int i;
+    if (size && *name == '/') return DNSTAP__METADATA;
+    for (i = 0; i < DNSTAP__METADATA; i++)
+        if (strlen(names[i]) == size && memcmp(names[i], name, size) == 0) return (dnstap__label)i;
+    return DNSTAP__NOTHING;
+}
+
+/* What is the same in all of the tap's messages is settled here. */
+static dnstap__label dnstap__settle_label(dnstap__label label, const dnstap_options *o)
+{
+    if (label == DNSTAP__METADATA && !o->metadata) return DNSTAP__DASH;
+    if (label >= DNSTAP__RCODE && label <= DNSTAP__DURATION && o->coredns_extra)
+        return DNSTAP__DASH;
+    return label;
+}
+
+/* The piece at *at, which moves behind it. A label goes from the last opening brace before the next
+ * closing one up to that; where what is between them is none, all so far is text. False: there is
+ * no piece left. */
+static bool dnstap__next_piece(const dnstap_options *o, const char **at, dnstap__piece *piece)
+{
+    const char *from, *open, *close;
+    dnstap__label label = DNSTAP__NOTHING;
+    piece->text = *at;
+    piece->name = NULL;
+    for (from = *at; !o->extra_raw && (close = strchr(from, '}')) != NULL; from = close + 1) {
+        for (open = close; open > from && *open != '{';) open--;
+        if (*open == '{') label = dnstap__label_of(open + 1, (size_t)(close - open) - 1);
+        if (label == DNSTAP__NOTHING) continue;
+        piece->label = dnstap__settle_label(label, o);
+        piece->size = (size_t)(open - piece->text);
+        piece->name = open + 2;
+        *at = close + 1;
+        return true;
+    }
+    piece->label = DNSTAP__NOTHING;
+    piece->size = strlen(piece->text);
+    *at = piece->text + piece->size;
+    return piece->size != 0;
+}
+
+static void dnstap__count_piece(dnstap__extra *e, const dnstap__piece *piece)
+{
+    static const uint8_t most[] = {
+#define DNSTAP__X(name, symbol, most) most,
+        DNSTAP__LABELS(DNSTAP__X)
+#undef DNSTAP__X
+    };
+    e->count++;
+    e->names += piece->label == DNSTAP__NAME;
+    e->room += piece->size + most[piece->label];
+    e->usual += piece->size + dnstap__min(most[piece->label], 6);
+}
+
+/* The sizes, of the user's template. */
+static void dnstap__measure_template(dnstap__extra *e, const dnstap_options *o)
+{
+    const char *at = o->extra ? o->extra : "";
+    dnstap__piece piece;
+    memset(e, 0, sizeof *e);
+    e->metadata = o->metadata;
+    e->user = o->user;
+    while (dnstap__next_piece(o, &at, &piece)) dnstap__count_piece(e, &piece);
+}
+
+/* The pieces, of a copy in the arena, where names of metadata get their end. */
+static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const dnstap_options *o)
+{
+    size_t size = o->extra ? strlen(o->extra) + 1 : 0, i;
+    dnstap__piece *pieces;
+    const char *at;
+    char *copy;
+    dnstap__measure_template(e, o);
+    pieces = (dnstap__piece *)dnstap__take(a, e->count * sizeof *pieces, sizeof(void *));
+    copy = (char *)dnstap__take(a, size, 1);
+    if (!e->count || !pieces || !copy) return;
+    at = (const char *)memcpy(copy, o->extra, size);
+    for (i = 0; dnstap__next_piece(o, &at, &pieces[i]); i++)
+        if (pieces[i].label == DNSTAP__METADATA) copy[at - 1 - copy] = '\0';
+    e->pieces = pieces;
+}
+
+/* DNS bytes. */
+
+static uint32_t dnstap__get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
+
+typedef struct dnstap__walk {
+    const uint8_t *dns;
+    size_t size, at;
+    unsigned steps; /* that are left */
+    bool whole;     /* pointers are followed */
+} dnstap__walk;
+
+static void dnstap__start_walk(dnstap__walk *w, const uint8_t *dns, size_t size)
+{
+    w->dns = dns;
+    w->size = size;
+    w->at = DNSTAP__DNS_HEADER;
+    w->steps = DNSTAP__STEPS_MAX;
+    w->whole = true;
+}
+
+/* The size, without compression, of the name that the walk has come to, and goes behind. 0: it is
+ * not sound, and the walk over. */
+static size_t dnstap__walk_name(dnstap__walk *w)
+{
+    size_t at = w->at, behind = 0, size = 1, pointers = 0;
+    uint8_t n;
+    for (; at < w->size && (n = w->dns[at]) != 0 && w->steps; w->steps--) {
+        if (n < 0x40) {
+            at += n + 1u;
+            size += n + 1u;
+            if (size > DNSTAP__NAME_MAX) return 0;
+            continue;
+        }
+        if (n < 0xc0 || at + 1 >= w->size || ++pointers > DNSTAP__POINTERS_MAX) return 0;
+        if (!behind) behind = at + 2;
+        if (!w->whole) break;
+        at = dnstap__get16(w->dns + at) & 0x3fff;
+    }
+    if (at >= w->size || !w->steps) return 0;
+    w->at = behind ? behind : at + 1;
+    return size;
+}
+
+/* Where the names are in a record's data that may be compressed (RFC 3597, 4): behind so many bytes,
+ * times 4, and how many. */
+static uint32_t dnstap__names_of(uint32_t type)
+{
+    enum { ONE = 1, TWO = 2, BEHIND = 4 };
+    switch (type) {
+    case 2: /* NS, MD, MF, CNAME, MB, MG, MR, PTR, NXT, DNAME */
+    case 3:
+    case 4:
+    case 5:
+    case 7:
+    case 8:
+    case 9:
+    case 12:
+    case 30:
+    case 39:
+        return ONE;
+    case 6: /* SOA, MINFO, RP */
+    case 14:
+    case 17:
+        return TWO;
+    case 15: /* MX, AFSDB, RT, KX */
+    case 18:
+    case 21:
+    case 36:
+        return 2 * BEHIND + ONE;
+    case 26: /* PX */
+        return 2 * BEHIND + TWO;
+    case 33: /* SRV */
+        return 6 * BEHIND + ONE;
+    case 24: /* SIG, RRSIG */
+    case 46:
+        return 18 * BEHIND + ONE;
+    default:
+        return 0;
+    }
+}
+
+/* The size, without compression, of the `size` bytes of a record's data that the walk is at. */
+static size_t dnstap__data_size(dnstap__walk *w, uint32_t type, size_t size)
+{
+    size_t begin = w->at, end = begin + size, names = dnstap__names_of(type), from, n;
+    w->at += names / 4;
+    for (names %= 4; names && size; names--) {
+        from = w->at;
+        n = dnstap__walk_name(w);
+        if (!n || w->at > end) break;
+        size += n - (w->at - from);
+    }
+    w->at = begin;
+    return size;
+}
+
+/* The record that the walk is at: its size, without compression. 0: the walk is over. */
+static size_t dnstap__walk_record(dnstap__walk *w, size_t *type_at)
+{
+    size_t name = dnstap__walk_name(w), size, whole;
+    if (!name || w->size - w->at < DNSTAP__RECORD_HEADER) return 0;
+    *type_at = w->at;
+    size = dnstap__get16(w->dns + w->at + 8);
+    w->at += DNSTAP__RECORD_HEADER;
+    if (size > w->size - w->at) return 0;
+    whole = w->whole ? dnstap__data_size(w, dnstap__get16(w->dns + *type_at), size) : size;
+    w->at += size;
+    return name + DNSTAP__RECORD_HEADER + whole;
+}
+
+/* What is in a message of at least a header: its size without compression, as far as it is sound;
+ * opt: where the last OPT record among the additional ones has its type; 0: there is none. */
+static size_t dnstap__walk_message(dnstap__walk *w, size_t *opt)
+{
+    const uint8_t *dns = w->dns;
+    uint32_t questions = dnstap__get16(dns + 4), additional = dnstap__get16(dns + 10);
+    uint32_t records = dnstap__get16(dns + 6) + dnstap__get16(dns + 8) + additional;
+    size_t size = DNSTAP__DNS_HEADER, n, at;
+    *opt = 0;
+    for (; questions; questions--, size += n + 4, w->at += 4)
+        if ((n = dnstap__walk_name(w)) == 0) return size;
+    for (; records; records--, size += n) {
+        if (w->at >= w->size || (n = dnstap__walk_record(w, &at)) == 0) return size;
+        if (records <= additional && dnstap__get16(dns + at) == DNSTAP__TYPE_OPT) *opt = at;
+    }
+    return size;
+}
+
+/* The OPT record of a message; NULL: it has none. */
+static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
+{
+    dnstap__walk w;
+    size_t opt;
+    if (!dnstap__get16(dns + 10)) return NULL;
+    dnstap__start_walk(&w, dns, size);
+    w.whole = false;
+    dnstap__walk_message(&w, &opt);
+    return opt ? dns + opt : NULL;
+}
+
+/* A message, and what is to be known of its query before it is expanded. */
+typedef struct dnstap__view {
+    const dnstap_message *m;
+    const uint8_t *dns; /* NULL: there is no query, or not even a header of it */
+    size_t size;
+    size_t name_size; /* without compression; 0: there is no sound question */
+    uint32_t qtype, qclass;
+} dnstap__view;
+
+/* A question may end early, and then has type and class 0, as in CoreDNS. */
+static void dnstap__view_message(dnstap__view *v, const dnstap_message *m)
+{
+    dnstap_bytes query = m->request.data ? m->request : m->query_message;
+    dnstap__walk w;
+    size_t n, left;
+    memset(v, 0, sizeof *v);
+    v->m = m;
+    if (!query.data || query.size < DNSTAP__DNS_HEADER) return;
+    v->dns = (const uint8_t *)query.data;
+    v->size = query.size;
+    dnstap__start_walk(&w, v->dns, v->size);
+    if (!dnstap__get16(v->dns + 4) || (n = dnstap__walk_name(&w)) == 0) return;
+    left = w.size - w.at;
+    if (left == 1 || left == 3) return;
+    v->name_size = n;
+    if (left >= 2) v->qtype = dnstap__get16(w.dns + w.at);
+    if (left >= 4) v->qclass = dnstap__get16(w.dns + w.at + 2);
+}
+
+/* Whether the query's address is the client's and the response's is ours, and not ours and that of
+ * a server we ask. */
+static bool dnstap__asked_by_client(const dnstap_message *m)
+{
+    switch (m->type) {
+    case DNSTAP_MSG_AUTH_QUERY:
+    case DNSTAP_MSG_AUTH_RESPONSE:
+    case DNSTAP_MSG_CLIENT_QUERY:
+    case DNSTAP_MSG_CLIENT_RESPONSE:
+    case DNSTAP_MSG_UPDATE_QUERY:
+    case DNSTAP_MSG_UPDATE_RESPONSE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static dnstap_bytes dnstap__address_or(const dnstap_message *m, dnstap_bytes given,
+                                       dnstap_bytes other)
+{
+    return given.data || !dnstap__asked_by_client(m) ? given : other;
+}
+
+static const char *dnstap__client_protocol(const dnstap_message *m)
+{
+    uint32_t protocol = m->client_protocol;
+    if (!protocol && dnstap__asked_by_client(m)) protocol = m->socket_protocol;
+    switch (protocol) {
+    case DNSTAP_PROTOCOL_UDP:
+    case DNSTAP_PROTOCOL_DNSCryptUDP:
+    case DNSTAP_PROTOCOL_DOQ:
+        return "udp";
+    case DNSTAP_PROTOCOL_TCP:
+    case DNSTAP_PROTOCOL_DOT:
+    case DNSTAP_PROTOCOL_DOH:
+    case DNSTAP_PROTOCOL_DNSCryptTCP:
+        return "tcp";
+    default:
+        return "-";
+    }
+}
+
+/* Writing: each returns where it ended. */
+
+/* A copy of a few bytes in two overlapping ones of constant size, without a call. */
+DNSTAP__INLINE uint8_t *dnstap__put_text(uint8_t *p, const char *text, size_t n)
+{
+    if (n > 16) {
+        memcpy(p, text, n);
+    } else if (n >= 8) {
+        memcpy(p, text, 8);
+        memcpy(p + n - 8, text + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(p, text, 4);
+        memcpy(p + n - 4, text + n - 4, 4);
+    } else if (n) {
+        p[0] = (uint8_t)text[0];
+        p[n / 2] = (uint8_t)text[n / 2];
+        p[n - 1] = (uint8_t)text[n - 1];
+    }
+    return p + n;
+}
+
+static uint8_t *dnstap__put_string(uint8_t *p, const char *s)
+{
+    while (*s) *p++ = (uint8_t)*s++;
+    return p;
+}
+
+static uint8_t *dnstap__put_decimal(uint8_t *p, uint32_t v)
+{
+    char digits[10];
+    size_t n = sizeof digits;
+    do digits[--n] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (n < sizeof digits) *p++ = (uint8_t)digits[n++];
+    return p;
+}
+
+/* "TYPE" and the like before the number of what has no name. */
+static uint8_t *dnstap__put_name_or(uint8_t *p, const char *name, const char *prefix, uint32_t v)
+{
+    return name ? dnstap__put_string(p, name)
+                : dnstap__put_decimal(dnstap__put_string(p, prefix), v);
+}
+
+/* The names of types, classes and rcodes are those that CoreDNS writes. */
+static const char *dnstap__qtype_name(uint32_t type)
+{
+    static const char *const from_0[] = {
+        "None",   "A",     "NS",     "MD",         "MF",      "CNAME",      "SOA",   "MB",
+        "MG",     "MR",    "NULL",   NULL,         "PTR",     "HINFO",      "MINFO", "MX",
+        "TXT",    "RP",    "AFSDB",  "X25",        "ISDN",    "RT",         NULL,    "NSAP-PTR",
+        "SIG",    "KEY",   "PX",     "GPOS",       "AAAA",    "LOC",        "NXT",   "EID",
+        "NIMLOC", "SRV",   "ATMA",   "NAPTR",      "KX",      "CERT",       NULL,    "DNAME",
+        NULL,     "OPT",   "APL",    "DS",         "SSHFP",   "IPSECKEY",   "RRSIG", "NSEC",
+        "DNSKEY", "DHCID", "NSEC3",  "NSEC3PARAM", "TLSA",    "SMIMEA",     NULL,    "HIP",
+        "NINFO",  "RKEY",  "TALINK", "CDS",        "CDNSKEY", "OPENPGPKEY", "CSYNC", "ZONEMD",
+        "SVCB",   "HTTPS"};
+    static const char *const from_99[] = {"SPF", "UINFO", "UID", "GID",   "UNSPEC", "NID",
+                                          "L32", "L64",   "LP",  "EUI48", "EUI64"};
+    static const char *const from_249[] = {"TKEY",  "TSIG",     "IXFR",   "AXFR", "MAILB",
+                                           "MAILA", "ANY",      "URI",    "CAA",  "AVC",
+                                           NULL,    "AMTRELAY", "RESINFO"};
+    if (type < sizeof from_0 / sizeof *from_0) return from_0[type];
+    if (type - 99 < sizeof from_99 / sizeof *from_99) return from_99[type - 99];
+    if (type - 249 < sizeof from_249 / sizeof *from_249) return from_249[type - 249];
+    if (type == 128) return "NXNAME";
+    if (type == 32768) return "TA";
+    if (type == 32769) return "DLV";
+    return type == 65535 ? "Reserved" : NULL;
+}
+
+static const char *dnstap__qclass_name(uint32_t v)
+{
+    static const char *const names[] = {NULL, "IN", "CS", "CH", "HS"};
+    return v < sizeof names / sizeof *names ? names[v] : v == 254 ? "NONE" : NULL;
+}
+
+static const char *dnstap__rcode_name(uint32_t rcode)
+{
+    static const char *const from_0[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN",
+                                         "NOTIMP",  "REFUSED", "YXDOMAIN", "YXRRSET",
+                                         "NXRRSET", "NOTAUTH", "NOTZONE",  "DSOTYPENI"};
+    static const char *const from_16[] = {"BADVERS", "BADKEY", "BADTIME",  "BADMODE",
+                                          "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE"};
+    if (rcode < sizeof from_0 / sizeof *from_0) return from_0[rcode];
+    return rcode - 16 < sizeof from_16 / sizeof *from_16 ? from_16[rcode - 16] : NULL;
+}
+
+DNSTAP__COLD uint8_t *dnstap__put_escaped(uint8_t *p, uint8_t c)
+{
+    *p++ = '\\';
+    if (c < ' ' || c > '~') {
+        *p++ = (uint8_t)('0' + c / 100);
+        *p++ = (uint8_t)('0' + c / 10 % 10);
+        c = (uint8_t)('0' + c % 10);
+    }
+    *p++ = c;
+    return p;
+}
+
+/* The name at `at`, which was found sound. */
+static uint8_t *dnstap__put_name(uint8_t *p, const uint8_t *dns, size_t at)
+{
+    /* a bit for each byte that stands for itself: ! to ~ but for "'().;@\ */
+    static const uint32_t plain[8] = {0, 0xf7ffbc7a, 0xeffffffe, 0x7fffffff, 0, 0, 0, 0};
+    const uint8_t *begin = p;
+    uint8_t n, c;
+    while ((n = dns[at++]) != 0) {
+        if (n >= 0xc0) {
+            at = dnstap__get16(dns + at - 1) & 0x3fff;
+            continue;
+        }
+        for (; n; n--) {
+            c = dns[at++];
+            if (DNSTAP__UNLIKELY(!(plain[c >> 5] >> (c & 31) & 1)))
+                p = dnstap__put_escaped(p, c);
+            else
+                *p++ = (uint8_t)(c + (((unsigned)c - 'A' < 26u) << 5));
+        }
+        *p++ = '.';
+    }
+    if (p == begin) *p++ = '.';
+    return p;
+}
+
+static uint8_t *dnstap__put_ipv4(uint8_t *p, const uint8_t *ip)
+{
+    int i;
+    uint8_t v;
+    for (i = 0; i < 4; i++) {
+        v = ip[i];
+        if (v >= 100) *p++ = (uint8_t)('0' + v / 100);
+        if (v >= 10) *p++ = (uint8_t)('0' + v / 10 % 10);
+        *p++ = (uint8_t)('0' + v % 10);
+        if (i < 3) *p++ = '.';
+    }
+    return p;
+}
+
+/* The longest run of at least two zero groups of an IPv6 address, the first of several: from *from,
+ * so many. */
+static int dnstap__zero_groups(const uint8_t *ip, int *from)
+{
+    int i, run = 0, most = 1;
+    for (i = 0; i < 8; i++) {
+        run = ip[2 * i] | ip[2 * i + 1] ? 0 : run + 1;
+        if (run <= most) continue;
+        most = run;
+        *from = i + 1 - run;
+    }
+    return most > 1 ? most : 0;
+}
+
+/* As RFC 5952 has it. */
+static uint8_t *dnstap__put_ipv6(uint8_t *p, const uint8_t *ip)
+{
+    int from = 8, zeros = dnstap__zero_groups(ip, &from), i, shift;
+    uint32_t v;
+    for (i = 0; i < 8; i++) {
+        if (i == from) {
+            *p++ = ':';
+            i += zeros - 1;
+            if (i == 7) *p++ = ':';
+            continue;
+        }
+        if (i) *p++ = ':';
+        v = dnstap__get16(ip + 2 * i);
+        for (shift = v > 0xfff ? 12 : v > 0xff ? 8 : v > 0xf ? 4 : 0; shift >= 0; shift -= 4)
+            *p++ = (uint8_t) "0123456789abcdef"[v >> shift & 15];
+    }
+    return p;
+}
+
+static uint8_t *dnstap__put_ip(uint8_t *p, dnstap_bytes address)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* RFC 4291 */
+    const uint8_t *ip = (const uint8_t *)address.data;
+    uint32_t scope;
+    if (ip && address.size == 4) return dnstap__put_ipv4(p, ip);
+    if (!ip || (address.size != 16 && address.size != 20)) return dnstap__put_string(p, "-");
+    if (memcmp(ip, mapped, sizeof mapped) == 0) return dnstap__put_ipv4(p, ip + sizeof mapped);
+    *p++ = '[';
+    p = dnstap__put_ipv6(p, ip);
+    if (address.size == 20) {
+        memcpy(&scope, ip + 16, sizeof scope);
+        *p++ = '%';
+        p = dnstap__put_decimal(p, scope);
+    }
+    *p++ = ']';
+    return p;
+}
+
+/* Those that read the query are asked only when it has a header. */
+
+static uint8_t *dnstap__put_port(uint8_t *p, const dnstap_message *m)
+{
+    if (m->client_address.data) return dnstap__put_decimal(p, m->client_port);
+    if (m->query_address.data && dnstap__asked_by_client(m))
+        return dnstap__put_decimal(p, m->query_port);
+    return dnstap__put_string(p, "-");
+}
+
+static uint8_t *dnstap__put_do(uint8_t *p, const dnstap__view *v)
+{
+    const uint8_t *opt = dnstap__find_opt(v->dns, v->size);
+    return dnstap__put_string(p, opt && opt[6] & 0x80 ? "true" : "false");
+}
+
+static uint8_t *dnstap__put_bufsize(uint8_t *p, const dnstap__view *v)
+{
+    const uint8_t *opt;
+    uint32_t size;
+    if (*dnstap__client_protocol(v->m) == 't') return dnstap__put_string(p, "65535");
+    opt = dnstap__find_opt(v->dns, v->size);
+    size = opt ? dnstap__get16(opt + 2) : 0;
+    return dnstap__put_decimal(p, size < 512 ? 512 : size);
+}
+
+static uint8_t *dnstap__put_size(uint8_t *p, const dnstap__view *v)
+{
+    dnstap__walk w;
+    size_t opt;
+    dnstap__start_walk(&w, v->dns, v->size);
+    return dnstap__put_decimal(p, (uint32_t)dnstap__walk_message(&w, &opt));
+}
+
+static uint8_t *dnstap__put_rcode(uint8_t *p, dnstap_bytes response)
+{
+    const uint8_t *dns = (const uint8_t *)response.data, *opt;
+    uint32_t rcode;
+    if (!dns || response.size < DNSTAP__DNS_HEADER) return dnstap__put_string(p, "-");
+    opt = dnstap__find_opt(dns, response.size);
+    rcode = (dns[3] & 15u) | (opt ? (uint32_t)opt[4] << 4 : 0);
+    return dnstap__put_name_or(p, dnstap__rcode_name(rcode), "", rcode);
+}
+
+/* Seconds and what is of them, as short as may be. */
+static uint8_t *dnstap__put_seconds_of(uint8_t *p, uint32_t sec, uint32_t nsec)
+{
+    uint32_t unit;
+    p = dnstap__put_decimal(p, sec);
+    if (nsec) *p++ = '.';
+    for (unit = 100000000; nsec; nsec %= unit, unit /= 10) *p++ = (uint8_t)('0' + nsec / unit);
+    *p++ = 's';
+    return p;
+}
+
+/* Of more than a century is as good as none. */
+static uint8_t *dnstap__put_duration(uint8_t *p, const dnstap_message *m)
+{
+    uint64_t sec = m->response_time_sec - m->query_time_sec;
+    int32_t nsec = (int32_t)m->response_time_nsec - (int32_t)m->query_time_nsec;
+    bool back = m->response_time_sec < m->query_time_sec || (sec == 0 && nsec < 0);
+    if (!DNSTAP__HAS(m, query_time_sec) || !DNSTAP__HAS(m, response_time_sec))
+        return dnstap__put_string(p, "-");
+    if (back) {
+        sec = 0 - sec;
+        nsec = -nsec;
+    }
+    if (nsec < 0) {
+        sec--;
+        nsec += 1000000000;
+    }
+    if (sec > UINT32_MAX) return dnstap__put_string(p, "-");
+    if (back) *p++ = '-';
+    return dnstap__put_seconds_of(p, (uint32_t)sec, (uint32_t)nsec);
+}
+
+static uint8_t *dnstap__put_metadata(uint8_t *p, const dnstap__extra *e, const char *name,
+                                     const dnstap_message *m)
+{
+    long n = (e->metadata)(e->user, m, name, (char *)p, DNSTAP_METADATA_MAX);
+    return n < 0 || n > DNSTAP_METADATA_MAX ? dnstap__put_string(p, "-") : p + n;
+}
+
+/* What only a query's bytes tell. */
+static uint8_t *dnstap__put_of_query(uint8_t *p, dnstap__label label, const dnstap__view *v)
+{
+    if (!v->dns) return dnstap__put_string(p, "-");
+    switch ((int)label) {
+    case DNSTAP__TYPE:
+        return v->name_size ? dnstap__put_name_or(p, dnstap__qtype_name(v->qtype), "TYPE", v->qtype)
+                            : p;
+    case DNSTAP__NAME:
+        return v->name_size ? dnstap__put_name(p, v->dns, DNSTAP__DNS_HEADER)
+                            : dnstap__put_string(p, ".");
+    case DNSTAP__CLASS:
+        return v->name_size
+                   ? dnstap__put_name_or(p, dnstap__qclass_name(v->qclass), "CLASS", v->qclass)
+                   : p;
+    case DNSTAP__SIZE:
+        return dnstap__put_size(p, v);
+    case DNSTAP__ID:
+        return dnstap__put_decimal(p, dnstap__get16(v->dns));
+    case DNSTAP__OPCODE:
+        return dnstap__put_decimal(p, v->dns[2] >> 3 & 15);
+    case DNSTAP__DO:
+        return dnstap__put_do(p, v);
+    default:
+        return dnstap__put_bufsize(p, v);
+    }
+}
+
+static uint8_t *dnstap__put_expanded(uint8_t *p, const dnstap__extra *e, const dnstap__piece *piece,
+                                     const dnstap__view *v)
+{
+    const dnstap_message *m = v->m;
+    switch (piece->label) {
+    case DNSTAP__NOTHING:
+        return p;
+    case DNSTAP__PROTO:
+        return dnstap__put_string(p, dnstap__client_protocol(m));
+    case DNSTAP__REMOTE:
+        return dnstap__put_ip(p, dnstap__address_or(m, m->client_address, m->query_address));
+    case DNSTAP__LOCAL:
+        return dnstap__put_ip(p, dnstap__address_or(m, m->local_address, m->response_address));
+    case DNSTAP__PORT:
+        return dnstap__put_port(p, m);
+    case DNSTAP__RCODE:
+        return dnstap__put_rcode(p, m->response_message);
+    case DNSTAP__RSIZE:
+        if (!m->response_message.data) return dnstap__put_string(p, "-");
+        return dnstap__put_decimal(p, (uint32_t)m->response_message.size);
+    case DNSTAP__DURATION:
+        return dnstap__put_duration(p, m);
+    case DNSTAP__METADATA:
+        return dnstap__put_metadata(p, e, piece->name, m);
+    case DNSTAP__DASH:
+        return dnstap__put_string(p, "-");
+    default:
+        return dnstap__put_of_query(p, piece->label, v);
+    }
+}
+
+/* A message in a tap with a template: planned and written like one without, see >>codec. A message's
+ * own extra counts more than the template. */
+
+/* The room for what the template makes, at most. */
+static size_t dnstap__plan_extra(const dnstap__extra *e, const dnstap__view *v)
+{
+    size_t room = e->room + e->names * 4 * v->name_size;
+    if (v->m->extra.data) return 0;
+    return 1 + dnstap__varint_size((uint32_t)room) + room;
+}
+
+/* The same to the byte, but for what metadata will say. */
+DNSTAP__COLD size_t dnstap__measure_extra(const dnstap__extra *e, const dnstap__view *v)
+{
+    uint8_t label[DNSTAP__EXPANDED_MAX];
+    size_t room = 0, i;
+    if (v->m->extra.data) return 0;
+    for (i = 0; i < e->count; i++) {
+        room += e->pieces[i].size;
+        if (e->pieces[i].label == DNSTAP__METADATA)
+            room += DNSTAP_METADATA_MAX;
+        else
+            room += (size_t)(dnstap__put_expanded(label, e, &e->pieces[i], v) - label);
+    }
+    return 1 + dnstap__varint_size((uint32_t)room) + room;
+}
+
+/* Its length's size is guessed, like the Message's. */
+static uint8_t *dnstap__put_extra(uint8_t *p, const dnstap__extra *e, const dnstap__view *v)
+{
+    const dnstap__piece *piece = e->pieces, *last = piece + e->count;
+    size_t guess = dnstap__varint_size((uint32_t)(e->usual + e->names * v->name_size));
+    uint8_t *end;
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, PB_WT_STRING));
+    if (v->m->extra.data) return dnstap__put_bytes(p, v->m->extra);
+    end = p + guess;
+    for (; piece < last; piece++) {
+        end = dnstap__put_text(end, piece->text, piece->size);
+        end = dnstap__put_expanded(end, e, piece, v);
+    }
+    return dnstap__put_length(p, guess, end);
+}
+
+DNSTAP__COLD size_t dnstap__write_slow_extra(const dnstap__fixed *fixed, const dnstap__extra *e,
+                                             const dnstap__view *v, size_t room, uint8_t *out)
+{
+    dnstap_message whole;
+    long n;
+    uint8_t *p;
+    dnstap__complete(fixed, v->m, &whole);
+    n = dnstap__encode_prefix(whole.identity, whole.version, out, room);
+    p = dnstap__put_extra(out + n, e, v);
+    whole.identity.data = whole.version.data = whole.extra.data = NULL;
+    n = dnstap__encode_valid(&whole, p, room - (size_t)(p - out));
+    return (size_t)(p + n - out);
+}
+
+/* plan->size: all that there is room for, extra's too. */
+static size_t dnstap__write_with_extra(const dnstap__fixed *fixed, const dnstap__extra *e,
+                                       const dnstap__view *v, const dnstap__plan *plan,
+                                       uint8_t *out)
+{
+    uint8_t *p;
+    if (plan->slow) return dnstap__write_slow_extra(fixed, e, v, plan->size, out);
+    dnstap__put_prefix(fixed, out);
+    p = dnstap__put_extra(out + fixed->prefix_size, e, v);
+    return (size_t)(dnstap__put_message(fixed, v->m, plan, p) - out);
 }
 
 /* ---- >>frame ------------------------------------------------------------------------------ */
@@ -6117,12 +6975,14 @@ typedef struct dnstap__requests {
 
 struct dnstap_tap {
     /* what producers read */
-    size_t wants; /* bit per message type; 0: log nothing */
-    size_t sleep; /* DNSTAP__AWAKE or not */
+    size_t wants;  /* bit per message type; 0: log nothing */
+    size_t direct; /* those of them that are logged without more ado: none with a template */
+    size_t sleep;  /* DNSTAP__AWAKE or not */
     size_t max_message;
     uint32_t producers, ring_count; /* behind the producers' rings comes the shared one */
     dnstap__ring *rings;
     dnstap__fixed fixed;
+    dnstap__extra extra;
     size_t enabled, heard; /* by dnstap_set_enabled; by a sink */
     size_t poller;         /* the thread that polls */
     size_t calls;          /* wake-up calls made */
@@ -6202,7 +7062,10 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state)
 /* What producers may log: all while enabled and heard. Under the lock, for both may change. */
 static void dnstap__decide_wants(dnstap_tap *tap)
 {
-    DNSTAP_STORE(&tap->wants, tap->enabled && tap->heard ? (size_t)0xffffffffu : 0);
+    size_t wants = tap->enabled && tap->heard ? (size_t)0xffffffffu : 0;
+
+    DNSTAP_STORE(&tap->wants, wants);
+    DNSTAP_STORE(&tap->direct, tap->extra.pieces ? 0 : wants);
 }
 
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
@@ -6479,34 +7342,57 @@ DNSTAP__COLD int dnstap__refuse_busy(dnstap_tap *tap, dnstap__ring *r)
 }
 
 /* A message whose plan is too large: whether it fits in truth. */
-DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, dnstap__plan *plan)
+DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, const dnstap__view *view,
+                               dnstap__plan *plan)
 {
-    if (!plan->slow && dnstap__plan_slow(&tap->fixed, m, plan) < 0) return false;
+    if ((view || !plan->slow) && dnstap__plan_slow(&tap->fixed, m, plan) < 0) return false;
+    if (view) plan->size += dnstap__measure_extra(&tap->extra, view);
     return DNSTAP_FRAME_HEADER + plan->size <= tap->max_message;
 }
 
-/* Puts m into the ring; *bytes is what the ring has had then. */
-DNSTAP__INLINE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                               size_t *bytes)
+/* Puts m into the ring; *bytes is what the ring has had then. view: of the same message, when there
+ * is a template; else NULL. */
+DNSTAP__INLINE int dnstap__put_viewed(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                      const dnstap__view *view, size_t *bytes)
 {
     dnstap__plan plan;
     size_t size, end;
     uint8_t *out;
 
-    if (DNSTAP__UNLIKELY(!dnstap__wanted(DNSTAP_LOAD(&tap->wants), m->type)))
-        return dnstap__refuse(tap, r, 0);
     if (DNSTAP__UNLIKELY(dnstap__plan_message(&tap->fixed, m, &plan) < 0))
         return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
+    if (view) plan.size += dnstap__plan_extra(&tap->extra, view);
     if (DNSTAP__UNLIKELY(DNSTAP_FRAME_HEADER + plan.size > tap->max_message))
-        if (!dnstap__fits(tap, m, &plan)) return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
+        if (!dnstap__fits(tap, m, view, &plan)) return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
     out = dnstap__ring_reserve(r, DNSTAP_FRAME_HEADER + plan.size, &end);
     if (DNSTAP__UNLIKELY(!out)) return dnstap__refuse(tap, r, DNSTAP_RING_FULL);
-    size = dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
+    size = view ? dnstap__write_with_extra(&tap->fixed, &tap->extra, view, &plan,
+                                           out + DNSTAP_FRAME_HEADER)
+                : dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
     DNSTAP_ASSERT(size <= plan.size);
     dnstap__put32(out, (uint32_t)size);
     dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end - (plan.size - size));
     *bytes = r->bytes;
     return 1;
+}
+
+/* What is not logged without more ado: what nobody wants, and what a template goes with. */
+DNSTAP__APART int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                        size_t *bytes)
+{
+    dnstap__view view;
+
+    if (!dnstap__wanted(DNSTAP_LOAD(&tap->wants), m->type)) return dnstap__refuse(tap, r, 0);
+    dnstap__view_message(&view, m);
+    return dnstap__put_viewed(tap, r, m, &view, bytes);
+}
+
+DNSTAP__INLINE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                               size_t *bytes)
+{
+    if (DNSTAP__UNLIKELY(!dnstap__wanted(DNSTAP_LOAD(&tap->direct), m->type)))
+        return dnstap__put_otherwise(tap, r, m, bytes);
+    return dnstap__put_viewed(tap, r, m, NULL, bytes);
 }
 
 /* Wakes the service when it sleeps behind its mark, or the ring is full. A call may end a thread
@@ -7983,18 +8869,48 @@ static size_t dnstap__power_of_two(size_t n)
     return power;
 }
 
+/* The largest frame. Each message of a size that a tap without a template takes by default is taken
+ * with it too, as far as the ring allows that. */
+static int dnstap__resolve_max_message(dnstap_options *o, const dnstap__extra *extra,
+                                       dnstap_error *error)
+{
+    size_t most = 8 + extra->room + extra->names * DNSTAP__EXPANDED_MAX, half = o->ring_size / 2;
+
+    if (!o->max_message) {
+        o->max_message = o->full ? 65535 + 1024 : 1024;
+        if (extra->count && half > o->max_message)
+            o->max_message = dnstap__min(o->max_message + most, half);
+    }
+    if (o->max_message < 64 || o->max_message > half)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "max_message %lu is not between 64 and half of ring_size %lu; raise "
+                            "ring_size or lower max_message",
+                            (unsigned long)o->max_message, (unsigned long)o->ring_size);
+    if (extra->usual > o->max_message / 2)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "extra makes %lu bytes or more, over half of max_message %lu; shorten "
+                            "it or raise max_message",
+                            (unsigned long)extra->usual, (unsigned long)o->max_message);
+    return DNSTAP_OK;
+}
+
 /* Defaults and limits of queue, rings and messages, which depend on each other. */
 static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
 {
     size_t each = o->full ? 512 : 128, messages;
+    dnstap__extra extra;
 
+    if (o->extra && strlen(o->extra) > DNSTAP_TEMPLATE_MAX)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "extra has %lu bytes; give at most %d",
+                            (unsigned long)strlen(o->extra), (int)DNSTAP_TEMPLATE_MAX);
+    dnstap__measure_template(&extra, o);
+    each += dnstap__min(extra.usual + extra.names * 32, 512);
     if (!o->queue) o->queue = 1;
     if (o->queue > 4096)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "queue is %u; give 1 to 4096, in units of 10,000 messages",
                             (unsigned)o->queue);
     messages = (size_t)o->queue * 10000u;
-    if (!o->max_message) o->max_message = o->full ? 65535 + 1024 : 1024;
     if (!o->ring_size && messages <= SIZE_MAX / 2 / each)
         o->ring_size = dnstap__power_of_two(messages * each);
     if (!o->ring_size)
@@ -8005,12 +8921,7 @@ static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "ring_size %lu is not a power of two below %lu",
                             (unsigned long)o->ring_size, (unsigned long)(SIZE_MAX / 4));
-    if (o->max_message < 64 || o->max_message > o->ring_size / 2)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "max_message %lu is not between 64 and half of ring_size %lu; raise "
-                            "ring_size or lower max_message",
-                            (unsigned long)o->max_message, (unsigned long)o->ring_size);
-    return DNSTAP_OK;
+    return dnstap__resolve_max_message(o, &extra, error);
 }
 
 /* Defaults and limits of the rest. */
@@ -8110,7 +9021,7 @@ static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
     o->ca = dnstap__take_bytes(a, o->ca);
     o->cert = dnstap__take_bytes(a, o->cert);
     o->key = dnstap__take_bytes(a, o->key);
-    o->identity = o->version = NULL; /* they are in the prefix */
+    o->identity = o->version = o->extra = NULL; /* they are in the prefix, and in pieces */
 }
 
 #if DNSTAP__HAS_TLS
@@ -8207,9 +9118,11 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
     dnstap_bytes identity = dnstap__take_bytes(a, s->identity);
     dnstap_bytes version = dnstap__take_bytes(a, s->version);
     dnstap_options o = s->o;
+    dnstap__extra extra;
     uint8_t *data;
     uint32_t i;
 
+    dnstap__compile_template(&extra, a, &o);
     dnstap__take_options(a, &o);
     if (tap && !a->overflow) {
         memset(tap, 0, sizeof *tap);
@@ -8223,6 +9136,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
         tap->fixed.identity = identity;
         tap->fixed.version = version;
         tap->fixed.full = s->o.full;
+        tap->extra = extra;
     }
     dnstap__layout_links(tap, a, s);
     if (dnstap__is(&s->target, DNSTAP__SECURE)) dnstap__layout_tls(tap, a, s);
