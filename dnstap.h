@@ -2817,7 +2817,7 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
     copy = (char *)dnstap__take(a, size, 1);
     if (!e->count || !pieces || !copy) return;
     at = (const char *)memcpy(copy, o->extra, size);
-    for (i = 0; dnstap__next_piece(o, &at, &pieces[i]); i++)
+    for (i = 0; i < e->count && dnstap__next_piece(o, &at, &pieces[i]); i++)
         if (pieces[i].label == DNSTAP__METADATA) copy[at - 1 - copy] = '\0';
     e->pieces = pieces;
 }
@@ -8886,10 +8886,10 @@ static int dnstap__resolve_max_message(dnstap_options *o, const dnstap__extra *e
                             "max_message %lu is not between 64 and half of ring_size %lu; raise "
                             "ring_size or lower max_message",
                             (unsigned long)o->max_message, (unsigned long)o->ring_size);
-    if (extra->usual > o->max_message / 2)
+    if (extra->usual > o->max_message - dnstap__min(o->max_message / 2, 512))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "extra makes %lu bytes or more, over half of max_message %lu; shorten "
-                            "it or raise max_message",
+                            "extra makes %lu bytes, and max_message %lu has too little room beside "
+                            "them; shorten it or raise max_message",
                             (unsigned long)extra->usual, (unsigned long)o->max_message);
     return DNSTAP_OK;
 }

@@ -85,6 +85,96 @@ static void test_ring_encoder_equals_protobuf_c_for_random_messages(void **state
     assert_in_range(slow, 10000, 35000); /* both ways were gone */
 }
 
+static long describe(void *user, const dnstap_message *m, const char *label, char *out, size_t size)
+{
+    (void)user, (void)label;
+    if (m->type % 4 == 0) return -1;
+    memset(out, 'm', size);
+    return (long)(m->query_zone.size % size);
+}
+
+/* A template of a few labels and texts, which may be long; memory is where it is compiled to. */
+static void random_extra(dnstap__extra *e, void *memory, size_t size)
+{
+    static const char *const parts[] = {"{type}",  "{name}", "{remote}", "{size}", "{duration}",
+                                        "{local}", "{/x}",   "{rcode}",  " text ", "{>bufsize}"};
+    static char text[2048];
+    dnstap_options o;
+    dnstap__arena a;
+    unsigned n = rnd(8);
+    memset(&o, 0, sizeof o);
+    memset(&a, 0, sizeof a);
+    memset(text, 'x', sizeof text);
+    text[rnd(4) ? 0 : rnd(sizeof text / 2)] = '\0';
+    for (; n; n--) strcat(text, parts[rnd(sizeof parts / sizeof *parts)]);
+    o.extra = text;
+    o.metadata = describe;
+    a.base = (uint8_t *)memory;
+    a.size = size;
+    dnstap__compile_template(e, &a, &o);
+    assert_false(a.overflow);
+}
+
+/* What the template makes of m, put together piece by piece. */
+static dnstap_bytes expansion(const dnstap__extra *e, const dnstap__view *v)
+{
+    static uint8_t out[16384];
+    uint8_t *p = out;
+    size_t i;
+    for (i = 0; i < e->count; i++) {
+        memcpy(p, e->pieces[i].text, e->pieces[i].size);
+        p = dnstap__put_expanded(p + e->pieces[i].size, e, &e->pieces[i], v);
+    }
+    return dnstap_bytes_of(out, (size_t)(p - out));
+}
+
+/* The same of a message in a tap with a template; exactly: as when the room for it is scarce. */
+static bool check_expanded(const dnstap__fixed *fixed, const dnstap__extra *e,
+                           const dnstap_message *m, const dnstap_message *expected, bool exactly)
+{
+    size_t size = reference_encode(expected, by_reference);
+    uint8_t *room;
+    dnstap__plan plan;
+    dnstap__view view;
+    dnstap__view_message(&view, m);
+    assert_int_equal(dnstap__plan_message(fixed, m, &plan), DNSTAP_OK);
+    if (exactly) assert_int_equal(dnstap__plan_slow(fixed, m, &plan), DNSTAP_OK);
+    plan.size += exactly ? dnstap__measure_extra(e, &view) : dnstap__plan_extra(e, &view);
+    assert_true(plan.size >= size);
+    room = (uint8_t *)malloc(plan.size);
+    assert_int_equal(dnstap__write_with_extra(fixed, e, &view, &plan, room), size);
+    assert_memory_equal(room, by_reference, size);
+    free(room);
+    return plan.slow;
+}
+
+static void test_ring_encoder_with_a_template_equals_protobuf_c_for_random_messages(void **state)
+{
+    static uint64_t memory[1024];
+    dnstap_message m, whole;
+    dnstap_policy policy;
+    dnstap__extra extra;
+    dnstap__view view;
+    part p;
+    int i, slow = 0;
+    (void)state;
+    for (i = 0; i < 40000; i++) {
+        make_part(&p, dnstap_bytes_of("ns1", rnd(4)), dnstap_bytes_of("version", rnd(8)), rnd(2));
+        random_extra(&extra, memory, sizeof memory);
+        random_message(&m, &policy);
+        m.request = random_bytes();
+        if (rnd(4)) m.extra.data = NULL;
+        if (rnd(2)) m.policy = NULL;
+        if (rnd(2)) m.identity = m.version = dnstap_bytes_of(NULL, 0);
+        dnstap__complete(&p.fixed, &m, &whole);
+        dnstap__view_message(&view, &m);
+        if (!extra.count) continue; /* the tap has no template then */
+        if (!m.extra.data) whole.extra = expansion(&extra, &view);
+        slow += check_expanded(&p.fixed, &extra, &m, &whole, rnd(2) != 0);
+    }
+    assert_in_range(slow, 10000, 39000); /* both ways were gone */
+}
+
 static void test_prefixes_of_every_size_are_copied_whole(void **state)
 {
     dnstap_message m, whole;
@@ -411,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encode_equals_protobuf_c_for_random_messages),
         cmocka_unit_test(test_ring_encoder_equals_protobuf_c_for_random_messages),
+        cmocka_unit_test(test_ring_encoder_with_a_template_equals_protobuf_c_for_random_messages),
         cmocka_unit_test(test_prefixes_of_every_size_are_copied_whole),
         cmocka_unit_test(test_every_width_of_number_equals_protobuf_c),
         cmocka_unit_test(test_addresses_of_every_size_equal_protobuf_c),
