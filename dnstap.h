@@ -504,8 +504,8 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
  * is made: text, with labels in it that become what they stand for:
  *   {type} {name} {class}   of the question: AAAA, example.org. and IN, or TYPE65280, CLASS255
  *   {>id} {>opcode} {>do}   of the query: numbers; true or false
- *   {size} {>bufsize}       the query's bytes, were its names not compressed; what the client takes,
- *                           at least 512, over TCP 65535
+ *   {size} {>bufsize}       the query's bytes, were its names not compressed; what the client
+ *                           takes, at least 512, over TCP 65535
  *   {remote} {port}         the client's: 192.0.2.1 or [2001:db8::1]
  *   {proto} {local}         udp or tcp; our address
  *   {rcode} {rsize}         of the response: NXDOMAIN; how many bytes it has
@@ -691,7 +691,7 @@ typedef struct dnstap_options {
                           record costs more: 256 bytes three times the CPU of 16 KB a byte;
                           SIZE_MAX: shared with tls_input */
     /* hooks; user is theirs. From service and its thread, flush and close only, but for wake and
-     * metadata (any thread), monotonic_ms (also open and status), and what TLS asks when it opens */
+     * metadata (any thread), monotonic_ms (also open, status), and what TLS asks when it opens */
     void *user;
     void (*log)(void *user, int level, const char *text); /* DNSTAP_LOG_…; default: nowhere */
     uint64_t (*monotonic_ms)(void *user);                 /* default: CLOCK_MONOTONIC */
@@ -2672,16 +2672,18 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
 
 /* ---- >>extra ------------------------------------------------------------------------------ */
 
-/* What goes along with a message, made of a template. It is compiled when the tap opens, into the
- * tap's own memory: pieces of text, each with the label behind it. In the hot path a piece's text is
- * copied and its label expanded straight into the ring, where extra stands in the payload:
+/* What goes along with a message. In: a template, a message, its query's bytes; out: the bytes of
+ * extra, written straight into the ring. The template is compiled when the tap opens, into memory
+ * of the tap: pieces of text, each with the label behind it. Then, for each message:
  *
- *   identity, version │ extra: text label text label … │ 14, length │ the Message … │ 15, MESSAGE
+ *   dnstap__view_message      the query's question: is there one, how long is its name
+ *   dnstap__plan_extra        room for what the labels can become at most
+ *   dnstap__write_with_extra  identity, version │ text label text label … │ the Message …
+ *                                               `- extra -'
  *
- * dnstap__view_message looks at the query's question before anything is written, and tells how much
- * room that takes at most. DNS bytes are hostile: what reads them asks before each byte whether it
- * is there, but for a name that was found sound before; a name has at most 255 bytes and 126
- * pointers, as in CoreDNS; and a walk over a message ends after so many labels and pointers. */
+ * Always: DNS bytes are hostile, and what reads them asks before each byte whether it is there, but
+ * for a name that was found sound before. A name has at most 255 bytes and 126 pointers, as in
+ * CoreDNS, and a walk over a message ends after so many labels and pointers. */
 enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
 enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
 enum { DNSTAP__EXPANDED_MAX = 4 * DNSTAP__NAME_MAX }; /* of a label: \DDD for each of a name's */
@@ -2865,8 +2867,8 @@ static size_t dnstap__walk_name(dnstap__walk *w)
     return size;
 }
 
-/* Where the names are in a record's data that may be compressed (RFC 3597, 4): behind so many bytes,
- * times 4, and how many. */
+/* Where the names are in a record's data that may be compressed (RFC 3597, 4): behind so many
+ * bytes, times 4, and how many. */
 static uint32_t dnstap__names_of(uint32_t type)
 {
     enum { ONE = 1, TWO = 2, BEHIND = 4 };
@@ -3367,8 +3369,8 @@ static uint8_t *dnstap__put_expanded(uint8_t *p, const dnstap__extra *e, const d
     }
 }
 
-/* A message in a tap with a template: planned and written like one without, see >>codec. A message's
- * own extra counts more than the template. */
+/* A message in a tap with a template: planned and written like one without, see >>codec. Its own
+ * extra counts more than the template. */
 
 /* The room for what the template makes, at most. */
 static size_t dnstap__plan_extra(const dnstap__extra *e, const dnstap__view *v)
