@@ -2,7 +2,7 @@
  *   cc -I. -o build/forwarder examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread
  *
  *   forwarder --dns ADDR:PORT [--hosts FILE] [--upstream ADDR:PORT] [--tap ENDPOINT]… [--full]
- *             [--identity NAME]
+ *             [--identity NAME] [--extra TEMPLATE]
  *
  * Answers A and AAAA of the hosts file's names itself and forwards the rest; without --upstream the
  * rest is REFUSED. --dns may be given again: 127.0.0.1:53, [::1]:53, [::]:53 (both families), port
@@ -11,7 +11,8 @@
  * and SIGINT end it.
  *
  * All that concerns dnstap is marked: single lines end in "dnstap", blocks stand between >>dnstap
- * and <<dnstap. What a server adds is that, and nothing else. */
+ * and <<dnstap. What a server adds is that, and nothing else. What is marked "extra" likewise is
+ * for --extra alone: a template as CoreDNS has them, {/forward/upstream} among its labels. */
 /* For struct in6_pktinfo: */
 #define _GNU_SOURCE
 #define DNSTAP_IMPLEMENTATION /* dnstap */
@@ -57,21 +58,6 @@ enum { UDP = DNSTAP_PROTOCOL_UDP, TCP = DNSTAP_PROTOCOL_TCP };
 static dnstap_options tap_options = {.log = note};
 static const char *endpoints[TAPS_MAX + 1]; /* both end in NULL */
 static dnstap_tap *taps[TAPS_MAX + 1];
-
-static void tap_message(uint32_t type, const exchange *x, const uint8_t *wire, size_t size)
-{
-    for (int i = 0; taps[i]; i++) {
-        dnstap_message m;
-        if (!dnstap_wants(taps[i], type)) continue;
-        dnstap_message_start(&m, type);
-        dnstap_set_query_address(&m, &x->from.sa, x->protocol);
-        dnstap_set_response_address(&m, &x->to.sa, x->protocol);
-        dnstap_set_query_time(&m, &x->asked);
-        if (type % 2 == 0) dnstap_set_response_time(&m, &x->answered); /* odd types are queries */
-        *(type % 2 ? &m.query_message : &m.response_message) = dnstap_bytes_of(wire, size);
-        dnstap_log(taps[i], &m);
-    }
-}
 /* <<dnstap */
 
 /* ---- queries ------------------------------------------------------------------------------ */
@@ -88,7 +74,8 @@ typedef struct client { /* a TCP connection to us */
 typedef struct query {
     uint8_t *wire; /* NULL: free; ours once it is forwarded, and then with our id */
     size_t size;
-    unsigned id; /* the client's */
+    const uint8_t *request; /* as the client wrote it */ /* extra */
+    unsigned id;                                         /* the client's */
     facts facts;
     client *client; /* NULL: asked over UDP, and these say how to answer: */
     int udp;
@@ -106,6 +93,38 @@ static query queries[QUERIES_MAX];
 static address upstream;
 static bool have_upstream;
 
+/* >>dnstap */
+static void tap_message(uint32_t type, query *q, const exchange *x, const uint8_t *dns, size_t size)
+{
+    for (int i = 0; taps[i]; i++) {
+        dnstap_message m;
+        if (!dnstap_wants(taps[i], type)) continue;
+        dnstap_message_start(&m, type);
+        dnstap_set_query_address(&m, &x->from.sa, x->protocol);
+        dnstap_set_response_address(&m, &x->to.sa, x->protocol);
+        dnstap_set_query_time(&m, &x->asked);
+        if (type % 2 == 0) dnstap_set_response_time(&m, &x->answered); /* odd types are queries */
+        *(type % 2 ? &m.query_message : &m.response_message) = dnstap_bytes_of(dns, size);
+        m.request = dnstap_bytes_of(q->request, q->size);                    /* extra */
+        dnstap_set_client_address(&m, &q->asked.from.sa, q->asked.protocol); /* extra */
+        dnstap_set_local_address(&m, &q->asked.to.sa);                       /* extra */
+        m.user = q;                                                          /* extra */
+        dnstap_log(taps[i], &m);
+    }
+}
+/* <<dnstap */
+
+/* >>extra: what {/label} says of a query; as long as it was not forwarded, nothing */
+static long tell(void *user, const dnstap_message *m, const char *label, char *out, size_t size)
+{
+    const query *q = (const query *)m->user;
+    (void)user;
+    if (strcmp(label, "forward/upstream") != 0 || !q->upstream.to.sa.sa_family) return -1;
+    format_address(out, size, &q->upstream.to);
+    return (long)strlen(out);
+}
+/* <<extra */
+
 /* Gives the client its answer. There is room for it: see may_ask. */
 static void answer(query *q, uint8_t *wire, size_t size)
 {
@@ -118,7 +137,7 @@ static void answer(query *q, uint8_t *wire, size_t size)
     } else {
         return_datagram(q->udp, &q->asked.from, &q->route, wire, size);
     }
-    tap_message(DNSTAP_MSG_CLIENT_RESPONSE, &q->asked, wire, size); /* dnstap */
+    tap_message(DNSTAP_MSG_CLIENT_RESPONSE, q, &q->asked, wire, size); /* dnstap */
 }
 
 /* Answers by ourselves: with the host's records, or with an error. */
@@ -153,7 +172,7 @@ static void forget(query *q)
 static void note_forwarded(query *q)
 {
     clock_gettime(CLOCK_REALTIME, &q->upstream.asked);
-    tap_message(DNSTAP_MSG_FORWARDER_QUERY, &q->upstream, q->wire, q->size); /* dnstap */
+    tap_message(DNSTAP_MSG_FORWARDER_QUERY, q, &q->upstream, q->wire, q->size); /* dnstap */
 }
 
 /* Each query has its own socket and with it a port that can't be foreseen, like the id. */
@@ -204,10 +223,11 @@ static query *query_place(void)
 static void forward(const query *asked)
 {
     query *q = query_place();
-    uint8_t *wire = (uint8_t *)malloc(asked->size);
+    uint8_t *wire = (uint8_t *)malloc(2 * asked->size);
     if (!wire) return;
     *q = *asked;
     q->wire = (uint8_t *)memcpy(wire, asked->wire, asked->size);
+    q->request = (uint8_t *)memcpy(wire + asked->size, asked->wire, asked->size); /* extra */
     q->begun = now;
     q->fd = q->slot = -1;
     if (q->client) q->client->waiting++;
@@ -219,8 +239,9 @@ static void ask(query *q)
 {
     const host *h = NULL;
     if (q->size < HEADER || (q->wire[2] & QR)) return;
+    q->request = q->wire; /* extra */
     clock_gettime(CLOCK_REALTIME, &q->asked.asked);
-    tap_message(DNSTAP_MSG_CLIENT_QUERY, &q->asked, q->wire, q->size); /* dnstap */
+    tap_message(DNSTAP_MSG_CLIENT_QUERY, q, &q->asked, q->wire, q->size); /* dnstap */
     q->id = get16(q->wire);
     q->facts = read_query(q->wire, q->size);
     if (q->facts.class == CLASS_IN) h = find_host(q->wire + HEADER, q->facts.name_size);
@@ -244,7 +265,7 @@ static bool take_answer(query *q, uint8_t *wire, size_t size)
     if (!same_question(q->wire, &q->facts, wire, size)) return false;
     if (get16(wire) != get16(q->wire) || !(wire[2] & QR)) return false;
     clock_gettime(CLOCK_REALTIME, &q->upstream.answered);
-    tap_message(DNSTAP_MSG_FORWARDER_RESPONSE, &q->upstream, wire, size); /* dnstap */
+    tap_message(DNSTAP_MSG_FORWARDER_RESPONSE, q, &q->upstream, wire, size); /* dnstap */
     memcpy(wire + HEADER, q->wire + HEADER, q->facts.name_size);
     answer(q, wire, size);
     forget(q);
@@ -492,6 +513,9 @@ static void set_option(const char *name, const char *value)
         add_endpoint(value); /* dnstap */
     } else if (strcmp(name, "--identity") == 0) {
         tap_options.identity = value; /* dnstap */
+    } else if (strcmp(name, "--extra") == 0) {
+        tap_options.extra = value;   /* extra */
+        tap_options.metadata = tell; /* extra */
     } else {
         die(name, "unknown; see the head of forwarder.c");
     }

@@ -249,6 +249,54 @@ two_taps() {
     "$build/dnstap" -r "$dir/file" --exact >"$dir/file.out" 2>/dev/null
     wait_for 5 cmp "$dir/file.out" "$dir/tap.out"
 }
+extras() { # the messages in $dir/tap.out: type and extra, a line each
+    awk '{
+        match($0, /[A-Z]+_(QUERY|RESPONSE)"/)
+        type = substr($0, RSTART, RLENGTH - 1)
+        hex = $0; sub(/.*"extra": "/, "", hex); sub(/".*/, "", hex)
+        text = ""
+        for (i = 1; i < length(hex); i += 2)
+            text = text sprintf("%c", 16 * (index("0123456789abcdef", substr(hex, i, 1)) - 1) + \
+                index("0123456789abcdef", substr(hex, i + 1, 1)) - 1)
+        print type, text
+    }' "$dir/tap.out"
+}
+has_extra() { # TYPE TEXT [TEXT-AFTER-IT]: one message has it, as a pattern of whole words
+    extras | grep -E -x "$1 $2" >/dev/null && return
+    echo "no $1 $2 in:" && extras && false
+}
+extra_of_exchange() { # QUESTION WHERE ANSWER: in all four messages, as far as each knows it
+    for type in CLIENT FORWARDER; do
+        up=127.0.0.1:$back
+        [ $type = FORWARDER ] && before=$up || before=-
+        has_extra ${type}_QUERY "$1 $2 - - $before - - [{]foo[}]" &&
+            has_extra ${type}_RESPONSE "$1 $2 $3 $up - 0[.][0-9]*s [{]foo[}]" || return
+    done
+}
+extra() {
+    query='{type} {name} {class} {size} {>opcode} {>do}'
+    where='{proto} {>bufsize} {remote} {local}'
+    collector && back && front --tap "unix://$dir/tap.sock" \
+        --extra "$query $where {rcode} {rsize} {/forward/upstream} {/other} {duration} {foo}" || return
+    at 127.0.0.1 "$port" +notcp A.example.test A >/dev/null &&
+        at ::1 "$port" +tcp b.example.test AAAA >/dev/null &&
+        at ::1 "$port" +notcp nobody.example.test TXT CH >/dev/null && stop front "$pid" &&
+        wait_for 5 eval "[ \$(wc -l <$dir/tap.out) = 12 ]" || return
+    extra_of_exchange 'A a.example.test. IN 32 0 false' \
+        'udp 512 127.0.0.1 127.0.0.1' 'NOERROR 48' &&
+        extra_of_exchange 'AAAA b.example.test. IN 32 0 false' \
+            'tcp 65535 [[]::1[]] [[]::1[]]' 'NOERROR 32' &&
+        extra_of_exchange 'TXT nobody.example.test. CH 37 0 false' \
+            'udp 512 [[]::1[]] [[]::1[]]' 'REFUSED 37'
+}
+extra_keeps_to_the_client() { # its port and id in all messages, though the upstream sees others
+    collector && back && front --tap "unix://$dir/tap.sock" --full --extra '{port} {>id}' || return
+    at 127.0.0.1 "$port" a.example.test A >/dev/null && stop front "$pid" &&
+        wait_for 5 eval "[ \$(wc -l <$dir/tap.out) = 4 ]" || return
+    client=$(sed -n 's/.*"CLIENT_QUERY".*"query_port": \([0-9]*\).*/\1/p' "$dir/tap.out")
+    id=$(sed -n 's/.*"CLIENT_QUERY".*"query_message": "\(....\).*/\1/p' "$dir/tap.out")
+    extras && [ "$(extras | grep -c -x "[A-Z_]* $client $(printf %d "0x$id")")" = 4 ]
+}
 no_collector() {
     back && front --tap "unix://$dir/nobody.sock" --full || return
     ask_all 127.0.0.1 || return
@@ -284,12 +332,15 @@ hello_is_well() {
     valgrind -q --error-exitcode=99 --leak-check=full "$build/hello" "file://$dir/hello" &&
         says 'CQ MISSING_ADDRESS  29b "example.com." IN A' "$build/dnstap" -r "$dir/hello" -q
 }
-lines_for_dnstap() { # at most 40 are marked, and without them nothing of dnstap is left
-    awk '/<<dnstap/ { inside = 0 }
-        inside && NF || /\/\* dnstap \*\/$/ { marked++; next }
-        />>dnstap/ { inside = !/<<dnstap/ }
+# At most 40 are marked, and without them nothing of dnstap is left; some more are for --extra.
+lines_for_dnstap() {
+    awk '/<<dnstap|<<extra/ { inside = "" }
+        /\/\* extra \*\/$/ || (inside == "extra" && NF) { extra++; next }
+        /\/\* dnstap \*\/$/ || (inside && NF) { marked++; next }
+        />>(dnstap|extra)/ && !/<<dnstap/ { inside = />>extra/ ? "extra" : "dnstap" }
         /dnstap_|DNSTAP_/ { print "not marked: " $0; bad = 1 }
-        END { print marked " lines"; exit bad || marked > 40 }' examples/forwarder.c
+        END { print marked " lines, " extra " for extra"; exit bad || marked > 40 || extra > 20 }' \
+        examples/forwarder.c
 }
 
 ${MAKE:-make} -s "$build/dns_peer" "$build/forwarder" "$build/hello" || exit 1
@@ -312,6 +363,8 @@ check 'a hostile upstream does no harm' hostile_upstream
 check 'all recommended fields arrive' all_fields
 check 'without --full no DNS message leaves' without_full
 check 'two taps get the same' two_taps
+check 'labels of extra are what the client asked, and where it went' extra
+check 'port and id in extra are the client'\''s' extra_keeps_to_the_client
 check 'without a collector it answers, and ends in time' no_collector
 check 'a collector that comes late gets everything' late_collector
 check '10,000 queries, and the tap has all four messages of each' load 10000
