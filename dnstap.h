@@ -39,6 +39,8 @@
  *   >>service       turns, loops, the books
  *   >>open          options, memory, open, close
  *   >>sink *        a consumer: listens, or reads a file
+ *   >>words         configuration text to words, as CoreDNS cuts it
+ *   >>directive *   options from and to configuration text
  *   >>changes and >>license are at the end; how it all works stands before >>platform.
  *
  * QUICK START
@@ -274,6 +276,11 @@ struct pollfd;
 #define DNSTAP__HAS_SINK 1
 #else
 #define DNSTAP__HAS_SINK 0
+#endif
+#ifndef DNSTAP_NO_DIRECTIVE
+#define DNSTAP__HAS_DIRECTIVE 1
+#else
+#define DNSTAP__HAS_DIRECTIVE 0
 #endif
 
 #if defined(DNSTAP_STATIC) && !defined(DNSTAP_IMPLEMENTATION)
@@ -655,6 +662,8 @@ typedef struct dnstap_options {
     bool drop_when_disconnected; /* drop while there is no connection; default: keep in the ring */
     bool overwrite;              /* file: begin anew; default: append */
     bool listen;                 /* wait for sinks instead of connecting to one */
+    uint32_t line; /* set by dnstap_parse: the directive's line, which errors name; 0: no text */
+    bool coredns;  /* set by dnstap_parse: CoreDNS takes the directive too; errors say so */
     /* What these cost and buy, by make bench and the same programs with other values: rings above
      * 1 MiB cost nothing and last longer in an outage, 256 KiB cost a third more CPU at full speed.
      * A busy stream leaves every 32 KiB whatever flush_ms is, which bounds how long a quiet one
@@ -664,7 +673,8 @@ typedef struct dnstap_options {
     uint32_t producers;   /* threads with a ring of their own; default 8, 1 without threads */
     uint32_t queue;       /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
     size_t ring_size;     /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
-    size_t max_message;   /* largest frame; default 66,559 with full, else 1,024 */
+    size_t max_message;   /* largest frame; default 66,559 with full, else 1,024; more if names of
+                             half that size need it */
     uint32_t writebuffer; /* SO_SNDBUF of tcp and tls, in MiB, to 1024; default 1 */
     int flush_ms;         /* a busy stream is packed so long; default 100; DNSTAP_FLUSH_NOW */
     int timeout_ms;       /* for each waiting step of a connection; default 4,000 */
@@ -883,6 +893,59 @@ DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
 DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received);
 DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status);
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
+#endif
+
+/* ---- >>directive -------------------------------------------------------------------------- */
+
+#if DNSTAP__HAS_DIRECTIVE
+/* Configuration as CoreDNS's plugin has it; what is in [] may be left out, and so may the block.
+ *
+ *   dnstap SOCKET [full [WRITEBUFFER [QUEUE]]] {     dnstap listen SOCKET [full] {
+ *       [identity NAME]                                  [identity NAME]
+ *       [version TEXT]                                   [version TEXT]
+ *       [extra TEMPLATE]                                 [extra TEMPLATE]
+ *       [skipverify]                                     [tls CERT KEY [CA]]
+ *   and beyond CoreDNS:                                  [skipverify]
+ *       [tls_ca FILE]                                and beyond CoreDNS:
+ *       [tls_cert CERT KEY]                              [max_sinks N]
+ *       [tls_name NAME]                                  [socket_mode MODE]
+ *       [drop_when_disconnected]                         [writebuffer N]
+ *       [writebuffer N]                                  [queue N]
+ *       [queue N]                                        [flush DURATION|now]
+ *       [flush DURATION|now]                             [timeout DURATION]
+ *       [timeout DURATION]                               [unidirectional]
+ *       [unidirectional]                             }
+ *   }
+ *
+ * SOCKET is an endpoint, or a path relative to the working directory. DURATION: 250ms, 2s, 1m30s.
+ * Blanks and line breaks separate words; # begins a comment; "…" holds anything, with \" for a
+ * quote; {$NAME} and {%NAME%} stand for variables. A "{" or "}" in quotes is a value. */
+
+/* How text is read; zeroed is the default: strictly. */
+typedef struct dnstap_parse_options {
+    /* Take what CoreDNS takes, nothing else, and as it does: what it swallows without effect is a
+     * warning instead of an error; of its other directives only their names are looked at. */
+    bool lenient;
+    void *user;
+    /* The value of a variable, good until the next call; NULL: unset. Default: getenv. */
+    const char *(*variable)(void *user, const char *name);
+    /* What is likely a mistake, with line, column and text. Default: nowhere. */
+    void (*warning)(void *user, const dnstap_error *warning);
+} dnstap_parse_options;
+
+/* Reads the directives in text (a C string: what would stand behind a NUL byte is not seen) into
+ * options, at most max, each zeroed before; their strings are in memory, for which three times the
+ * text's length and 64 bytes are enough without variables. how may be NULL. How many there are, or
+ * a negative result, with line and column in error: DNSTAP_BAD_OPTION: the text is wrong;
+ * DNSTAP_NO_MEMORY. Any thread. */
+DNSTAP_API int dnstap_parse(const char *text, void *memory, size_t size, dnstap_options *options,
+                            int max, const dnstap_parse_options *how, dnstap_error *error);
+/* Writes options as a directive that dnstap_parse, being strict, makes the same of. What a
+ * directive has no word for (hooks, blocks in memory, sizes of rings and records, producers,
+ * overwrite) is left out. Returns its length without the NUL at its end; out NULL: the length it
+ * would have. DNSTAP_NO_MEMORY: size is too small. DNSTAP_BAD_OPTION: a field that does not go with
+ * the endpoint, is out of range, or holds what can't be written (a variable, say). Any thread. */
+DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t size);
 #endif
 
 #ifdef __cplusplus
@@ -8871,15 +8934,24 @@ static size_t dnstap__power_of_two(size_t n)
     return power;
 }
 
+/* Room for what is logged, and for names of any length that leave half of the ring to it. */
+static size_t dnstap__default_message(const dnstap__setup *s)
+{
+    size_t names = s->identity.size + s->version.size, size = s->o.full ? 65535 + 1024 : 1024;
+
+    return names <= size / 2 || names > 65535 ? size : size + 2 * names;
+}
+
 /* The largest frame. Each message of a size that a tap without a template takes by default is taken
  * with it too, as far as the ring allows that. */
-static int dnstap__resolve_max_message(dnstap_options *o, const dnstap__extra *extra,
+static int dnstap__resolve_max_message(dnstap__setup *s, const dnstap__extra *extra,
                                        dnstap_error *error)
 {
+    dnstap_options *o = &s->o;
     size_t most = 8 + extra->room + extra->names * DNSTAP__EXPANDED_MAX, half = o->ring_size / 2;
 
     if (!o->max_message) {
-        o->max_message = o->full ? 65535 + 1024 : 1024;
+        o->max_message = dnstap__default_message(s);
         if (extra->count && half > o->max_message)
             o->max_message = dnstap__min(o->max_message + most, half);
     }
@@ -8897,8 +8969,9 @@ static int dnstap__resolve_max_message(dnstap_options *o, const dnstap__extra *e
 }
 
 /* Defaults and limits of queue, rings and messages, which depend on each other. */
-static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
+static int dnstap__resolve_sizes(dnstap__setup *s, dnstap_error *error)
 {
+    dnstap_options *o = &s->o;
     size_t each = o->full ? 512 : 128, messages;
     dnstap__extra extra;
 
@@ -8923,7 +8996,7 @@ static int dnstap__resolve_sizes(dnstap_options *o, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "ring_size %lu is not a power of two below %lu",
                             (unsigned long)o->ring_size, (unsigned long)(SIZE_MAX / 4));
-    return dnstap__resolve_max_message(o, &extra, error);
+    return dnstap__resolve_max_message(s, &extra, error);
 }
 
 /* Defaults and limits of the rest. */
@@ -8987,12 +9060,12 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
     result = dnstap__find_target(&s->target, &s->o, error);
     if (result < 0) return result;
     if ((result = dnstap__resolve_numbers(&s->o, error)) < 0) return result;
-    if ((result = dnstap__resolve_sizes(&s->o, error)) < 0) return result;
-    if ((result = dnstap__resolve_listen(s, error)) < 0) return result;
     if (!s->o.identity) dnstap__host_name(s->host_name, sizeof s->host_name);
     s->identity = dnstap_bytes_of(s->o.identity ? s->o.identity : s->host_name, 0);
     s->identity.size = strlen((const char *)s->identity.data);
     s->version = dnstap_bytes_of(version, strlen(version));
+    if ((result = dnstap__resolve_sizes(s, error)) < 0) return result;
+    if ((result = dnstap__resolve_listen(s, error)) < 0) return result;
     if (s->identity.size + s->version.size > s->o.max_message / 2)
         return dnstap__fail(
             error, DNSTAP_BAD_OPTION, 0,
@@ -9303,14 +9376,33 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     return tap;
 }
 
+/* Options that came from text: names the line, and what CoreDNS, which looks later, would do. */
+static void dnstap__name_line(const dnstap_options *o, dnstap_error *error)
+{
+    static const char rest[] = "; CoreDNS would have started";
+    char text[sizeof error->text - sizeof rest - 16];
+
+    if (!error || !o->line) return;
+    error->line = (int)o->line;
+    memcpy(text, error->text, sizeof text);
+    text[sizeof text - 1] = '\0';
+    dnstap__format(error->text, sizeof error->text, "line %d: ", error->line);
+    strcat(error->text, text);
+    if (o->coredns && error->code != DNSTAP_UNSUPPORTED && error->code != DNSTAP_NO_MEMORY)
+        strcat(error->text, rest);
+}
+
 DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
                                       dnstap_error *error)
 {
     dnstap__setup setup;
+    dnstap_tap *tap = NULL;
 
     if (error) memset(error, 0, sizeof *error);
-    if (dnstap__resolve_options(&setup, options, error) < 0) return NULL;
-    return dnstap__open(memory, size, &setup, error);
+    if (dnstap__resolve_options(&setup, options, error) == DNSTAP_OK)
+        tap = dnstap__open(memory, size, &setup, error);
+    if (!tap) dnstap__name_line(options, error);
+    return tap;
 }
 
 #if DNSTAP__HAS_MALLOC
@@ -9321,25 +9413,16 @@ static void dnstap__release_memory(void *memory)
 
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error)
 {
-    dnstap__setup setup;
+    size_t size = dnstap_memory_size(options);
+    void *memory = size ? DNSTAP_MALLOC(size) : NULL;
     dnstap_tap *tap;
-    void *memory;
-    size_t size;
 
-    if (error) memset(error, 0, sizeof *error);
-    if (dnstap__resolve_options(&setup, options, error) < 0) return NULL;
-    size = dnstap__layout_size(&setup);
-    if (!size) {
-        dnstap__say_too_much(error);
-        return NULL;
-    }
-    memory = DNSTAP_MALLOC(size);
-    if (!memory) {
+    if (size && !memory) {
         dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory; lower queue or producers",
                      (unsigned long)size);
         return NULL;
     }
-    tap = dnstap__open(memory, size, &setup, error);
+    tap = dnstap_open_in(memory, size, options, error); /* bad options: says why */
     if (tap)
         tap->memory = memory;
     else
@@ -9888,6 +9971,1128 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
     if (sink->block) DNSTAP_FREE(sink->block);
     if (sink->endpoint) DNSTAP_FREE(sink->endpoint);
     DNSTAP_FREE(sink);
+}
+#endif
+
+/* ---- >>words ------------------------------------------------------------------------------ */
+
+#if DNSTAP__HAS_DIRECTIVE
+/* Configuration text into words. CoreDNS reads in three steps, and so does this, or else a text
+ * could mean one thing here and another there:
+ *
+ *   dnstap__read_word    cuts the text into words, takes quotes off and puts variables in
+ *   dnstap__next         groups words: a directive begins on a line of its own, outside of braces
+ *   dnstap__same_line    the plugin's view: is the next word on the line of the one before?
+ *
+ * Each returns 1: there is a word; 0: there is none; or an error. The third leaves a word of
+ * another line unread, for whoever asks next. Memory has the strings that are kept, and behind
+ * them the one word in hand; what is not kept is overwritten by the next word. A line is counted
+ * from the line breaks in a word as it is *with* its variables, as there. Text is left at its NUL
+ * at the latest; each step takes a character, and variables are counted, so that it ends.
+ *
+ * What is a mistake that CoreDNS swallows goes through dnstap__object as DNSTAP__ODD: an error, or
+ * when lenient a warning, and then CoreDNS's way is gone on with: surplus words are skipped, a word
+ * behind a block begins another tap, a lone brace may be a value. Only in quotes, or out of a
+ * variable, a brace is always a value here, while CoreDNS takes it for a brace. */
+enum { DNSTAP__VARIABLES = 100 }; /* in one word; one that names itself has no end */
+
+/* What an objection is: never an error, an error unless lenient, always an error. */
+typedef enum dnstap__objection { DNSTAP__WARNING, DNSTAP__ODD, DNSTAP__WRONG } dnstap__objection;
+
+typedef struct dnstap__words {
+    dnstap_parse_options how;
+    dnstap_error error;
+    const char *text, *at; /* all of it, and what is not read yet */
+    int at_line, at_column;
+    char *memory;
+    size_t used, size;
+    /* the word */
+    char *word;
+    size_t length;
+    int line, column, last,
+        before;  /* last: the line it ends on; before: the same of the last one */
+    char brace;  /* it is a brace, without quotes */
+    bool starts; /* a directive begins with it */
+    bool unread; /* it will be the next one too */
+    unsigned variables;
+    char shown[48];
+    /* groups */
+    unsigned depth;
+    int brace_line, brace_column; /* of the outermost brace that is open */
+    bool skipping;                /* a directive that is not ours */
+    /* the tap */
+    uint32_t seen; /* bit per property */
+    bool ours;     /* has what CoreDNS does not */
+} dnstap__words;
+
+DNSTAP__PRINTF(3, 4)
+static int dnstap__object(dnstap__words *w, dnstap__objection objection, const char *format, ...)
+{
+    bool fatal = objection == DNSTAP__WRONG || (objection == DNSTAP__ODD && !w->how.lenient);
+    dnstap_error error;
+    va_list args;
+    size_t n;
+
+    dnstap__fail(&error, DNSTAP_BAD_OPTION, 0, "line %d, column %d: ", w->line, w->column);
+    error.line = w->line;
+    error.column = w->column;
+    n = strlen(error.text);
+    va_start(args, format);
+    dnstap__vformat(error.text + n, sizeof error.text - n, format, args);
+    va_end(args);
+    if (fatal) w->error = error;
+    if (!fatal && w->how.warning) w->how.warning(w->how.user, &error);
+    return fatal ? DNSTAP_BAD_OPTION : DNSTAP_OK;
+}
+
+/* The beginning of s for a message, without what a terminal would obey. */
+static const char *dnstap__show_text(dnstap__words *w, const char *s)
+{
+    size_t n, most = sizeof w->shown - 4;
+
+    for (n = 0; n < most && s[n]; n++)
+        w->shown[n] = (unsigned char)s[n] < 0x20 || s[n] == 0x7f ? '?' : s[n];
+    while (s[n] && n && ((unsigned char)s[n] & 0xc0) == 0x80) n--; /* no half character */
+    memcpy(w->shown + n, s[n] ? "..." : "", s[n] ? 4 : 1);
+    return w->shown;
+}
+
+static const char *dnstap__show(dnstap__words *w) { return dnstap__show_text(w, w->word); }
+
+/* -- words -- */
+
+/* The character at s, and how many bytes it has; 0: they are not UTF-8 (RFC 3629 §4). */
+static unsigned dnstap__character(const char *at, uint32_t *c)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const uint8_t *s = (const uint8_t *)at;
+    unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4, i;
+    uint32_t v = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+
+    for (i = 1; i < n && (s[i] & 0xc0) == 0x80; i++) v = v << 6 | (s[i] & 0x3fu);
+    if (i == n && (n == 1 || s[0] >= 0xc0) && s[0] < 0xf8 && v >= least[n] && v <= 0x10ffff &&
+        (v < 0xd800 || v > 0xdfff)) {
+        *c = v;
+        return n;
+    }
+    *c = 0xfffd;
+    return 0;
+}
+
+/* What Go's unicode.IsSpace says. */
+static bool dnstap__is_blank(uint32_t c)
+{
+    if (c <= 0xff) return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0;
+    return c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+/* Moves on; a column is a character. */
+static void dnstap__move_on(dnstap__words *w, size_t n)
+{
+    for (; n; n--, w->at++) {
+        if (*w->at == '\n') {
+            w->at_line++;
+            w->at_column = 1;
+        } else if (((unsigned char)*w->at & 0xc0) != 0x80) {
+            w->at_column++;
+        }
+    }
+}
+
+static int dnstap__no_room(dnstap__words *w)
+{
+    dnstap__object(w, DNSTAP__WRONG,
+                   "the memory given, %lu bytes, is too small; give %lu, and more for the values "
+                   "of variables",
+                   (unsigned long)w->size, (unsigned long)strlen(w->text) * 3 + 64);
+    return w->error.code = DNSTAP_NO_MEMORY;
+}
+
+/* Replaces n bytes at `at` of the word, which ends in a NUL, by those of s. */
+static int dnstap__splice(dnstap__words *w, char *at, size_t n, const char *s, size_t size)
+{
+    size_t room = w->size - w->used - w->length;
+
+    if (size >= room + n) return dnstap__no_room(w);
+    memmove(at + size, at + n, (size_t)(w->word + w->length + 1 - (at + n)));
+    memcpy(at, s, size);
+    w->length += size - n;
+    return DNSTAP_OK;
+}
+
+static int dnstap__append(dnstap__words *w, const char *s, size_t n)
+{
+    return dnstap__splice(w, w->word + w->length, 0, s, n);
+}
+
+/* The next character of the text goes into the word. What is not UTF-8 is U+FFFD to CoreDNS. */
+static int dnstap__take_character(dnstap__words *w)
+{
+    uint32_t c;
+    unsigned n = dnstap__character(w->at, &c);
+    const char *from = w->at;
+
+    dnstap__move_on(w, n ? n : 1);
+    if (!n && w->how.lenient) return dnstap__append(w, "\xef\xbf\xbd", 3);
+    return dnstap__append(w, from, n ? n : 1);
+}
+
+static int dnstap__read_quoted(dnstap__words *w)
+{
+    bool escaped = false;
+    int result;
+
+    dnstap__move_on(w, 1);
+    while (escaped || *w->at != '"') {
+        if (!*w->at)
+            return dnstap__object(w, DNSTAP__WRONG, "the quote that opens here never ends");
+        if (!escaped && *w->at == '\\') {
+            escaped = true;
+            dnstap__move_on(w, 1);
+            continue;
+        }
+        if (escaped && *w->at != '"' && (result = dnstap__append(w, "\\", 1)) < 0) return result;
+        if ((result = dnstap__take_character(w)) < 0) return result;
+        escaped = false;
+    }
+    dnstap__move_on(w, 1);
+    return DNSTAP_OK;
+}
+
+/* At a # inside a word. To CoreDNS the comment ends with the next blank, not with the line. */
+static int dnstap__skip_glued(dnstap__words *w)
+{
+    const char *ahead;
+    uint32_t c;
+    unsigned n;
+
+    for (; *w->at; dnstap__move_on(w, n ? n : 1)) {
+        n = dnstap__character(w->at, &c);
+        if (dnstap__is_blank(c) && c != '\r') break;
+    }
+    for (ahead = w->at; *ahead && *ahead != '\n'; ahead += n) {
+        n = dnstap__character(ahead, &c);
+        if (!dnstap__is_blank(c)) break;
+    }
+    if (!*ahead || *ahead == '\n' || *ahead == '#') return DNSTAP_OK;
+    return dnstap__object(w, DNSTAP__ODD,
+                          "the # in this word hides what follows up to the next blank only; put a "
+                          "blank before it, or quotes around the word");
+}
+
+static int dnstap__read_plain(dnstap__words *w)
+{
+    uint32_t c;
+    int result;
+
+    while (*w->at) {
+        dnstap__character(w->at, &c);
+        if (c == '#') return dnstap__skip_glued(w);
+        if (c == '\r') {
+            dnstap__move_on(w, 1);
+            continue;
+        }
+        if (dnstap__is_blank(c)) break;
+        if ((result = dnstap__take_character(w)) < 0) return result;
+    }
+    return DNSTAP_OK;
+}
+
+/* The value of the variable that is named from `name` to `end`, both inside the word. */
+static const char *dnstap__variable(dnstap__words *w, const char *name, char *end)
+{
+    const char *value = NULL;
+    char behind = *end;
+
+    *end = '\0';
+    if (w->how.variable) value = w->how.variable(w->how.user, name);
+#if DNSTAP__POSIX
+    else
+        value = getenv(name);
+#endif
+    if (!value)
+        dnstap__object(w, DNSTAP__WARNING, "variable \"%s\" is not set",
+                       dnstap__show_text(w, name));
+    *end = behind;
+    return value ? value : "";
+}
+
+/* Replaces the variables as CoreDNS does: the first, wherever it is named in the word, and again
+ * from the beginning; {$} ends it. */
+static int dnstap__replace(dnstap__words *w, const char *open, const char *close)
+{
+    const char *value;
+    char *at, *end, *like;
+    size_t n;
+    int result = DNSTAP_OK;
+
+    while ((at = strstr(w->word, open)) != NULL && (end = strstr(at, close)) != NULL) {
+        if (end <= at + 2) break;
+        if (++w->variables > DNSTAP__VARIABLES)
+            return dnstap__object(w, DNSTAP__WRONG,
+                                  "more than %d variables in a word; does one name itself?",
+                                  (int)DNSTAP__VARIABLES);
+        value = dnstap__variable(w, at + 2, end);
+        n = (size_t)(end - at) + strlen(close);
+        for (like = w->word + w->length - n; like >= at && result >= 0; like--)
+            if (like == at || !memcmp(like, at, n))
+                result = dnstap__splice(w, like, n, value, strlen(value));
+        if (result < 0) return result;
+    }
+    return DNSTAP_OK;
+}
+
+/* Skips blanks and comments; false: there is no word any more. */
+static bool dnstap__find_word(dnstap__words *w)
+{
+    bool comment = false;
+    uint32_t c;
+    unsigned n;
+
+    for (; *w->at; dnstap__move_on(w, n ? n : 1)) {
+        n = dnstap__character(w->at, &c);
+        if (c == '\n') comment = false;
+        if (c == '#') comment = true;
+        if (!comment && !dnstap__is_blank(c)) return true;
+    }
+    return false;
+}
+
+static int dnstap__read_word(dnstap__words *w)
+{
+    const char *s;
+    bool quoted;
+    int result;
+
+    if (!dnstap__find_word(w)) return 0;
+    w->before = w->last;
+    w->line = w->at_line;
+    w->column = w->at_column;
+    w->word = w->memory + w->used;
+    w->length = w->variables = 0;
+    if (w->used == w->size) return dnstap__no_room(w);
+    *w->word = '\0';
+    quoted = *w->at == '"';
+    if ((result = quoted ? dnstap__read_quoted(w) : dnstap__read_plain(w)) < 0) return result;
+    w->brace = '\0';
+    if (!quoted && (!strcmp(w->word, "{") || !strcmp(w->word, "}"))) w->brace = *w->word;
+    if ((result = dnstap__replace(w, "{%", "%}")) < 0) return result;
+    if ((result = dnstap__replace(w, "{$", "}")) < 0) return result;
+    w->last = w->line;
+    for (s = w->word; (s = strchr(s, '\n')) != NULL; s++) w->last++;
+    return 1;
+}
+
+/* -- groups -- */
+
+/* CoreDNS's directives but ours; in its text they may stand beside ours. */
+static const char dnstap__directives[] =
+    " root metadata geoip cancel tls proxyproto quic grpc_server https https3 timeouts multisocket "
+    "reload nsid bufsize bind debug trace ready health pprof prometheus errors log local dns64 acl "
+    "any chaos loadbalance tsig cache rewrite header dnssec autopath minimal template transfer "
+    "hosts route53 azure clouddns k8s_external kubernetes file auto secondary etcd loop forward "
+    "grpc erratic whoami on sign view nomad ";
+
+static bool dnstap__is_directive(const char *word)
+{
+    const char *at = dnstap__directives;
+    size_t n = strlen(word);
+
+    if (!n || strchr(word, ' ')) return false;
+    while ((at = strstr(at + 1, word)) != NULL)
+        if (at[-1] == ' ' && at[n] == ' ') return true;
+    return false;
+}
+
+static int dnstap__refuse_import(dnstap__words *w)
+{
+    return dnstap__object(w, DNSTAP__WRONG,
+                          "import and snippets belong to the host's file; give the directives as "
+                          "they are");
+}
+
+/* The word begins a directive. 1: ours; 0: another, which is skipped. */
+static int dnstap__begin_directive(dnstap__words *w)
+{
+    w->starts = !strcmp(w->word, "dnstap");
+    w->skipping = !w->starts;
+    if (w->starts) return 1;
+    if (!strcmp(w->word, "import") || *w->word == '(') return dnstap__refuse_import(w);
+    if (w->brace == '}') return dnstap__object(w, DNSTAP__WRONG, "\"}\" without its \"{\"");
+    if (dnstap__is_directive(w->word))
+        return dnstap__object(w, DNSTAP__ODD,
+                              "\"%s\" belongs to the host's file; only dnstap is looked at here",
+                              dnstap__show(w));
+    return dnstap__object(
+        w, DNSTAP__WRONG, "unknown directive \"%s\"; expected \"dnstap\"%s", dnstap__show(w),
+        w->before ? "; a block opens on its directive's line, with a lone \"{\"" : "");
+}
+
+/* Where the word stands between directives and braces. 1: it is one of ours; 0: it is skipped. */
+static int dnstap__group(dnstap__words *w)
+{
+    bool new_line = w->before < w->line;
+
+    w->starts = false;
+    if (w->brace == '{' && w->before) {
+        if (w->depth++) return !w->skipping;
+        w->brace_line = w->line;
+        w->brace_column = w->column;
+    } else if (new_line && !w->depth) {
+        return dnstap__begin_directive(w);
+    } else if (w->brace == '}') {
+        if (!w->depth) return dnstap__object(w, DNSTAP__WRONG, "\"}\" without its \"{\"");
+        w->depth--;
+    } else if (new_line && !strcmp(w->word, "import")) {
+        return dnstap__refuse_import(w);
+    }
+    return !w->skipping;
+}
+
+static int dnstap__next(dnstap__words *w)
+{
+    int result = w->unread;
+
+    w->unread = false;
+    while (!result) {
+        if ((result = dnstap__read_word(w)) <= 0) break;
+        result = dnstap__group(w);
+    }
+    if (result || !w->depth) return result;
+    w->line = w->brace_line;
+    w->column = w->brace_column;
+    return dnstap__object(w, DNSTAP__WRONG, "the \"{\" here has no \"}\"");
+}
+
+/* -- the plugin's view -- */
+
+static int dnstap__same_line(dnstap__words *w)
+{
+    int result = dnstap__next(w);
+
+    w->unread = result > 0 && w->before != w->line;
+    return w->unread ? 0 : result;
+}
+
+/* The next word of a list, which "{" ends, and "}" too unless it is to be as in CoreDNS. */
+static int dnstap__argument(dnstap__words *w)
+{
+    int result = dnstap__same_line(w);
+
+    if (result <= 0 || !w->brace) return result;
+    w->unread = w->brace == '{' || !w->how.lenient;
+    if (w->unread) return 0;
+    dnstap__object(w, DNSTAP__WARNING, "CoreDNS takes this \"}\" for a value; begin a new line");
+    return 1;
+}
+
+#endif
+
+/* ---- >>directive -------------------------------------------------------------------------- */
+
+#if DNSTAP__HAS_DIRECTIVE
+/* Words into options, and options into words. One table has what may stand in a block: reading
+ * looks names up in it, and dnstap_format walks it, so that the two can't part. What CoreDNS does
+ * with endpoints is Go's net/url's doing: what is refused there is refused here, lenient or not. */
+
+/* Who takes a property. */
+enum {
+    DNSTAP__COREDNS = 1,   /* CoreDNS has it */
+    DNSTAP__DIALLING = 2,  /* taps that connect */
+    DNSTAP__LISTENING = 4, /* taps that listen */
+    DNSTAP__SECURED = 8,   /* tls:// */
+    DNSTAP__ON_UNIX = 16   /* unix sockets */
+};
+
+/* What stands behind it: nothing, a word, CERT KEY and for listeners CA, a number up to `most`, an
+ * octal number, a duration, or that or "now". */
+enum {
+    DNSTAP__FLAG,
+    DNSTAP__WORD,
+    DNSTAP__FILES,
+    DNSTAP__NUMBER,
+    DNSTAP__MODE,
+    DNSTAP__TIME,
+    DNSTAP__PAUSE
+};
+
+typedef struct dnstap__property {
+    const char *name;
+    size_t at; /* of the option's field; of the first for several */
+    uint16_t kind, needs, most;
+} dnstap__property;
+
+/* clang-format off */
+#define DNSTAP__AT(field) offsetof(dnstap_options, field)
+static const dnstap__property dnstap__properties[] = {
+    {"identity", DNSTAP__AT(identity), DNSTAP__WORD, DNSTAP__COREDNS, 0},
+    {"version", DNSTAP__AT(version), DNSTAP__WORD, DNSTAP__COREDNS, 0},
+    {"extra", DNSTAP__AT(extra), DNSTAP__WORD, DNSTAP__COREDNS, 0},
+    {"skipverify", DNSTAP__AT(skipverify), DNSTAP__FLAG, DNSTAP__COREDNS | DNSTAP__SECURED, 0},
+    {"tls", DNSTAP__AT(cert_file), DNSTAP__FILES,
+        DNSTAP__COREDNS | DNSTAP__LISTENING | DNSTAP__SECURED, 0},
+    {"tls_ca", DNSTAP__AT(ca_file), DNSTAP__WORD, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
+    {"tls_cert", DNSTAP__AT(cert_file), DNSTAP__FILES, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
+    {"tls_name", DNSTAP__AT(server_name), DNSTAP__WORD, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
+    {"writebuffer", DNSTAP__AT(writebuffer), DNSTAP__NUMBER, 0, 1024},
+    {"queue", DNSTAP__AT(queue), DNSTAP__NUMBER, 0, 4096},
+    {"flush", DNSTAP__AT(flush_ms), DNSTAP__PAUSE, 0, 0},
+    {"timeout", DNSTAP__AT(timeout_ms), DNSTAP__TIME, 0, 0},
+    {"unidirectional", DNSTAP__AT(unidirectional), DNSTAP__FLAG, 0, 0},
+    {"drop_when_disconnected", DNSTAP__AT(drop_when_disconnected), DNSTAP__FLAG,
+        DNSTAP__DIALLING, 0},
+    {"socket_mode", DNSTAP__AT(socket_mode), DNSTAP__MODE, DNSTAP__LISTENING | DNSTAP__ON_UNIX, 0777},
+    {"max_sinks", DNSTAP__AT(max_sinks), DNSTAP__NUMBER, DNSTAP__LISTENING, 65535}};
+#undef DNSTAP__AT
+/* clang-format on */
+enum { DNSTAP__PROPERTIES = sizeof dnstap__properties / sizeof *dnstap__properties };
+
+static unsigned char dnstap__lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+}
+
+/* How many letters must change, come or go to make one of the other (Levenshtein's distance), in
+ * either case; b is one of our names. */
+static size_t dnstap__distance(const char *a, const char *b)
+{
+    size_t row[32], n = strlen(b), i, j, diagonal, changed;
+
+    for (j = 0; j <= n; j++) row[j] = j;
+    for (i = 0; a[i]; i++) {
+        diagonal = row[0]++;
+        for (j = 0; j < n; j++) {
+            changed = diagonal + (dnstap__lower(a[i]) != dnstap__lower(b[j]));
+            diagonal = row[j + 1];
+            row[j + 1] = dnstap__min(changed, dnstap__min(diagonal, row[j]) + 1);
+        }
+    }
+    return row[n];
+}
+
+static bool dnstap__resembles(const char *word, const char *name)
+{
+    return strlen(word) < 32 && dnstap__distance(word, name) <= (strlen(name) + 2) / 4;
+}
+
+static int dnstap__unknown_property(dnstap__words *w)
+{
+    const dnstap__property *p = dnstap__properties;
+
+    if (w->brace) return dnstap__object(w, DNSTAP__WRONG, "a block inside the block");
+    for (; p < dnstap__properties + DNSTAP__PROPERTIES; p++) {
+        if (w->how.lenient && !(p->needs & DNSTAP__COREDNS)) continue;
+        if (dnstap__resembles(w->word, p->name))
+            return dnstap__object(w, DNSTAP__WRONG, "unknown property \"%s\"; did you mean \"%s\"?",
+                                  dnstap__show(w), p->name);
+    }
+    return dnstap__object(w, DNSTAP__WRONG, "unknown property \"%s\"; %s", dnstap__show(w),
+                          w->before == w->line ? "a value with blanks needs quotes"
+                          : w->how.lenient
+                              ? "CoreDNS has identity, version, extra, skipverify and tls"
+                              : "expected identity, version, extra, or another of dnstap.h's");
+}
+
+/* Why a property does not go with what the options have so far; NULL: it does. */
+static const char *dnstap__misfit(unsigned needs, const dnstap_options *o)
+{
+    bool local = *o->endpoint == '/' || dnstap__behind(o->endpoint, "unix://") != NULL;
+
+    if ((needs & DNSTAP__LISTENING) && !o->listen) return "is for taps that listen";
+    if ((needs & DNSTAP__DIALLING) && o->listen) return "is for taps that connect";
+    if ((needs & DNSTAP__SECURED) && !dnstap__behind(o->endpoint, "tls://"))
+        return "is for tls:// only";
+    if ((needs & DNSTAP__ON_UNIX) && !local) return "is for unix sockets only";
+    return NULL;
+}
+
+/* -- values -- */
+
+/* The word stays in memory. */
+static const char *dnstap__keep(dnstap__words *w)
+{
+    w->used += w->length + 1;
+    return w->word;
+}
+
+/* The value of a property. A lone brace is none, but for CoreDNS. */
+static int dnstap__value(dnstap__words *w, const dnstap__property *p)
+{
+    int line = w->line, column = w->column, result = dnstap__same_line(w);
+
+    if (result < 0 || (result && !w->brace)) return result;
+    if (result && w->how.lenient)
+        return dnstap__object(w, DNSTAP__WARNING, "CoreDNS takes this brace for a value");
+    w->line = line;
+    w->column = column;
+    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs a value on its line", p->name);
+}
+
+/* CERT KEY, and for taps that listen [CA]; what is more is surplus. */
+static int dnstap__take_files(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
+{
+    const char **files[] = {&o->cert_file, &o->key_file, &o->ca_file};
+    int line = w->line, column = w->column, n = 0, result;
+    const int most = p->needs & DNSTAP__LISTENING ? 3 : 2;
+
+    while ((result = dnstap__argument(w)) > 0) {
+        if (n < most)
+            *files[n++] = dnstap__keep(w);
+        else if ((result = dnstap__object(w, DNSTAP__ODD, "\"%s\" is one file too many",
+                                          dnstap__show(w))) < 0)
+            return result;
+    }
+    if (result < 0 || n >= 2) return result;
+    w->line = line;
+    w->column = column;
+    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs two files on its line, CERT and KEY",
+                          p->name);
+}
+
+/* The word as a number, as Go's Atoi has it. */
+static int dnstap__take_number(dnstap__words *w, const char *name, uint32_t most, uint32_t *out)
+{
+    const char *s = w->word + (*w->word == '+' || *w->word == '-');
+    bool good = *s && *w->word != '-';
+    uint32_t n = 0;
+
+    for (; *s; s++) {
+        good = good && *s >= '0' && *s <= '9';
+        if (good && n <= most) n = n * 10 + (uint32_t)(*s - '0');
+    }
+    if (!good || !n || n > most)
+        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected a number from 1 to %u",
+                              name, dnstap__show(w), (unsigned)most);
+    *out = n;
+    return DNSTAP_OK;
+}
+
+static int dnstap__take_mode(dnstap__words *w, const dnstap__property *p, uint32_t *out)
+{
+    const char *s = w->word;
+    uint32_t mode = 0;
+
+    for (; *s >= '0' && *s <= '7' && mode <= p->most; s++) mode = mode * 8 + (uint32_t)(*s - '0');
+    if (*s || !mode || mode > p->most)
+        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected it in octal, such as 0660",
+                              p->name, dnstap__show(w));
+    *out = mode;
+    return DNSTAP_OK;
+}
+
+/* Milliseconds of 250ms, 2s, 1m30s, 1h; 0: it is none of that, or does not fit in an int. */
+static int dnstap__duration(const char *s)
+{
+    static const char units[][3] = {"ms", "s", "m", "h"};
+    static const uint32_t ms[] = {1, 1000, 60000, 3600000};
+    const char *rest;
+    uint64_t sum = 0, n;
+    size_t i;
+
+    do {
+        for (n = 0, rest = s; *rest >= '0' && *rest <= '9' && n <= INT32_MAX; rest++)
+            n = n * 10 + (uint64_t)(*rest - '0');
+        for (i = 0; i < 3 && !dnstap__behind(rest, units[i]);) i++;
+        sum += n * ms[i];
+        if (rest == s || !dnstap__behind(rest, units[i]) || sum > INT32_MAX) return 0;
+        s = dnstap__behind(rest, units[i]);
+    } while (*s);
+    return (int)sum;
+}
+
+static int dnstap__take_duration(dnstap__words *w, const dnstap__property *p, int *out)
+{
+    bool pause = p->kind == DNSTAP__PAUSE;
+
+    *out = pause && !strcmp(w->word, "now") ? DNSTAP_FLUSH_NOW : dnstap__duration(w->word);
+    if (*out) return DNSTAP_OK;
+    return dnstap__object(w, DNSTAP__WRONG,
+                          "%s is \"%s\"; expected a duration such as 250ms, 2s or 1m30s%s", p->name,
+                          dnstap__show(w), pause ? ", or now" : "");
+}
+
+static int dnstap__read_value(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
+{
+    void *field = (char *)o + p->at;
+    int result;
+
+    if (p->kind == DNSTAP__FLAG) {
+        *(bool *)field = true;
+        return DNSTAP_OK;
+    }
+    if (p->kind == DNSTAP__FILES) return dnstap__take_files(w, p, o);
+    if ((result = dnstap__value(w, p)) < 0) return result;
+    if (p->kind == DNSTAP__NUMBER)
+        return dnstap__take_number(w, p->name, p->most, (uint32_t *)field);
+    if (p->kind == DNSTAP__MODE) return dnstap__take_mode(w, p, (uint32_t *)field);
+    if (p->kind != DNSTAP__WORD) return dnstap__take_duration(w, p, (int *)field);
+    *(const char **)field = dnstap__keep(w);
+    return DNSTAP_OK;
+}
+
+/* The word is a property's name; what has no effect in CoreDNS is read, and forgotten. */
+static int dnstap__read_property(dnstap__words *w, dnstap_options *o)
+{
+    const dnstap__property *p = dnstap__properties, *end = p + DNSTAP__PROPERTIES;
+    dnstap_options forgotten;
+    const char *misfit;
+    bool swallowed;
+
+    while (p < end && (w->brace || strcmp(w->word, p->name))) p++;
+    if (p == end || (w->how.lenient && !(p->needs & DNSTAP__COREDNS)))
+        return dnstap__unknown_property(w);
+    if ((misfit = dnstap__misfit(p->needs, o)) != NULL) {
+        swallowed = (p->needs & DNSTAP__COREDNS) &&
+                    !dnstap__misfit(p->needs & ~(unsigned)DNSTAP__SECURED, o);
+        if (dnstap__object(w, swallowed ? DNSTAP__ODD : DNSTAP__WRONG, "\"%s\" %s", p->name,
+                           misfit) < 0)
+            return DNSTAP_BAD_OPTION;
+        o = &forgotten;
+    } else if (w->seen >> (p - dnstap__properties) & 1) {
+        dnstap__object(w, DNSTAP__WARNING, "\"%s\" is given twice; the last counts", p->name);
+    }
+    w->seen |= 1u << (p - dnstap__properties);
+    w->ours = w->ours || !(p->needs & DNSTAP__COREDNS);
+    return dnstap__read_value(w, p, o);
+}
+
+/* -- endpoints -- */
+
+static int dnstap__hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c = (char)dnstap__lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool dnstap__is_alnum(char c)
+{
+    return (c >= '0' && c <= '9') || (dnstap__lower(c) >= 'a' && dnstap__lower(c) <= 'z');
+}
+
+/* Only such characters, letters, digits and whole escapes (%2F) stand between s and end. */
+static bool dnstap__only(const char *s, const char *end, const char *allowed)
+{
+    for (; s < end; s++) {
+        if (*s == '%' &&
+            (end - s < 3 || dnstap__hex_digit(s[1]) < 0 || dnstap__hex_digit(s[2]) < 0))
+            return false;
+        if (allowed && !dnstap__is_alnum(*s) && !strchr(allowed, *s)) return false;
+    }
+    return true;
+}
+
+/* What stands behind tcp:// or tls://, as Go's net/url takes it apart:
+ * [user@]host[:port][/path][?query][#fragment] */
+typedef struct dnstap__url {
+    const char *host, *end; /* with its port */
+    bool plain;             /* there is nothing else, and no escape in it */
+} dnstap__url;
+
+/* Go's rules for one character of a host; `end` is the host's. */
+static bool dnstap__is_host_character(const char *s, const char *end)
+{
+    if ((unsigned char)*s >= 0x80) return true;
+    if (*s != '%') return dnstap__only(s, s + 1, "-_.~!$&'()*+,;=:[]<>\"");
+    if (!dnstap__only(s, end, NULL)) return false;
+    return dnstap__hex_digit(s[1]) >= 8 || !memcmp(s, "%25", 3); /* of ASCII only % is escaped */
+}
+
+/* An IPv6 address, perhaps with a zone. */
+static bool dnstap__is_address(const char *s, const char *end)
+{
+    int colons = 0;
+
+    for (; s < end && *s != '%'; s++) {
+        colons += *s == ':';
+        if (*s != ':' && *s != '.' && dnstap__hex_digit(*s) < 0) return false;
+    }
+    return colons >= 2;
+}
+
+/* A name or an address, or an address in brackets; the port is a number, empty, or not there. */
+static bool dnstap__is_host(const char *s, const char *end)
+{
+    const char *port = end, *close = NULL, *c;
+    bool bracket = s < end && *s == '[';
+
+    for (c = s; c < end; c++) {
+        if (!dnstap__is_host_character(c, end) || (*c == '[' && c > s)) return false;
+        if (*c == ':') port = c;
+        if (*c == ']') close = c;
+    }
+    if (bracket != (close != NULL)) return false;
+    if (close) {
+        port = close + 1;
+        if (!dnstap__is_address(s + 1, close) || (port < end && *port != ':')) return false;
+    }
+    for (c = port + 1; c < end; c++)
+        if (*c < '0' || *c > '9') return false;
+    return true;
+}
+
+static bool dnstap__take_url_apart(dnstap__url *u, const char *text)
+{
+    const char *whole = text + strcspn(text, "#"), *query = text + strcspn(text, "?#"), *c;
+
+    u->host = text;
+    u->end = text + strcspn(text, "/?#");
+    for (c = text; c < whole; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
+    for (c = text; c < u->end; c++)
+        if (*c == '@') u->host = c + 1;
+    u->plain = u->host == text && !*u->end && !memchr(text, '%', (size_t)(u->end - text));
+    return (u->host == text || dnstap__only(text, u->host - 1, "-._:~!$&'()*+,;=%@")) &&
+           dnstap__is_host(u->host, u->end) && dnstap__only(u->end, query, NULL) &&
+           dnstap__only(whole, whole + strlen(whole), NULL);
+}
+
+/* tcp:// or tls://: CoreDNS dials host and port and looks at nothing else. */
+static int dnstap__network_endpoint(dnstap__words *w)
+{
+    dnstap__url u;
+    char *to = w->word + 6;
+    const char *from;
+    int result;
+
+    if (!dnstap__take_url_apart(&u, to))
+        return dnstap__object(w, DNSTAP__WRONG,
+                              "\"%s\" is no address; write tcp://HOST:PORT or tls://HOST:PORT",
+                              dnstap__show(w));
+    if (u.plain) return DNSTAP_OK;
+    if ((result = dnstap__object(w, DNSTAP__ODD,
+                                 "of \"%s\" only host and port are looked at; leave the rest out",
+                                 dnstap__show(w))) < 0)
+        return result;
+    for (from = u.host; from < u.end; from++, to++) {
+        *to = *from;
+        if (*from != '%') continue;
+        *to = (char)(dnstap__hex_digit(from[1]) << 4 | dnstap__hex_digit(from[2]));
+        from += 2;
+    }
+    *to = '\0';
+    w->length = (size_t)(to - w->word);
+    return DNSTAP_OK;
+}
+
+/* All else is a path, which in options has a scheme, or begins with a slash. */
+static int dnstap__path_endpoint(dnstap__words *w, const dnstap_options *o)
+{
+    const char *path = dnstap__behind(w->word, "unix://");
+    bool bare = !path;
+    int result = DNSTAP_OK;
+
+    if (bare) path = w->word;
+    if (bare && dnstap__behind(path, "file://") && !o->listen && !w->how.lenient) {
+        w->ours = true;
+        return DNSTAP_OK;
+    }
+    if (!*path)
+        result = dnstap__object(w, DNSTAP__ODD, "the socket's path is empty");
+    else if (bare && !strcmp(path, "full"))
+        result = dnstap__object(w, DNSTAP__ODD,
+                                "expected a socket, not \"full\"; one of that name is ./full");
+    else if (bare && path[strcspn(path, ":/")] == ':')
+        result = dnstap__object(w, DNSTAP__ODD,
+                                "\"%s\" has none of the schemes tcp://, tls://, unix:// and is "
+                                "taken for a path; if it is one, write unix://PATH",
+                                dnstap__show(w));
+    if (result < 0 || !bare || *path == '/') return result;
+    return dnstap__splice(w, w->word, 0, "unix://", 7);
+}
+
+static int dnstap__take_endpoint(dnstap__words *w, dnstap_options *o)
+{
+    bool network = dnstap__behind(w->word, "tcp://") || dnstap__behind(w->word, "tls://");
+    int result = network ? dnstap__network_endpoint(w) : dnstap__path_endpoint(w, o);
+
+    if (result < 0) return result;
+    o->endpoint = dnstap__keep(w);
+    return DNSTAP_OK;
+}
+
+/* -- directives -- */
+
+static int dnstap__take_full(dnstap__words *w, dnstap_options *o)
+{
+    o->full = !strcmp(w->word, "full");
+    if (o->full) return DNSTAP_OK;
+    return dnstap__object(w, DNSTAP__ODD, "expected \"full\" or nothing, not \"%s\"%s",
+                          dnstap__show(w),
+                          dnstap__is_alnum(*w->word) && dnstap__lower(*w->word) < 'a'
+                              ? "; numbers stand behind full, or as queue N in the block"
+                              : "");
+}
+
+/* The words behind dnstap, but for "listen", by their place. */
+static int dnstap__take_argument(dnstap__words *w, int place, dnstap_options *o)
+{
+    uint32_t ignored;
+    int result = DNSTAP_OK;
+
+    if (place == 0) return dnstap__take_endpoint(w, o);
+    if (place == 1) return dnstap__take_full(w, o);
+    if (place == 2)
+        result = dnstap__take_number(w, "writebuffer", 1024,
+                                     o->listen ? &ignored : &o->writebuffer);
+    if (place == 3)
+        result = dnstap__take_number(w, "queue", 4096, o->listen ? &ignored : &o->queue);
+    if (result < 0 || (place < 4 && !o->listen)) return result;
+    return dnstap__object(w, DNSTAP__ODD, "\"%s\" is a word too many%s", dnstap__show(w),
+                          place < 4 ? "; a tap that listens has queue N in its block" : "");
+}
+
+static int dnstap__read_arguments(dnstap__words *w, dnstap_options *o)
+{
+    int line = w->line, column = w->column, place = 0, result;
+
+    while ((result = dnstap__argument(w)) > 0) {
+        if (!place && !o->listen && !strcmp(w->word, "listen")) {
+            o->listen = true;
+            continue;
+        }
+        if ((result = dnstap__take_argument(w, place++, o)) < 0) return result;
+    }
+    if (result < 0 || place) return result;
+    w->line = line;
+    w->column = column;
+    return dnstap__object(w, DNSTAP__WRONG, "expected a socket on this line%s",
+                          o->listen ? ", behind listen" : "");
+}
+
+static int dnstap__read_block(dnstap__words *w, dnstap_options *o)
+{
+    int result = dnstap__same_line(w);
+
+    if (result <= 0) return result;
+    /* all but a brace was an argument */
+    while ((result = dnstap__next(w)) > 0 && w->brace != '}')
+        if ((result = dnstap__read_property(w, o)) < 0) break;
+    return result;
+}
+
+static int dnstap__read_tap(dnstap__words *w, dnstap_options *o)
+{
+    int result = DNSTAP_OK;
+
+    memset(o, 0, sizeof *o);
+    o->writebuffer = o->queue = 1;
+    o->line = (uint32_t)w->line;
+    w->seen = 0;
+    w->ours = false;
+    if (w->brace)
+        result = dnstap__object(w, DNSTAP__ODD, "\"{\" must stand on the directive's line");
+    else if (!w->starts)
+        result = dnstap__object(w, DNSTAP__ODD,
+                                "\"%s\" behind a block begins another dnstap to CoreDNS; begin a "
+                                "new line",
+                                dnstap__show(w));
+    if (result < 0 || (result = dnstap__read_arguments(w, o)) < 0) return result;
+    result = dnstap__read_block(w, o);
+    o->coredns = !w->ours;
+    return result;
+}
+
+DNSTAP_API int dnstap_parse(const char *text, void *memory, size_t size, dnstap_options *options,
+                            int max, const dnstap_parse_options *how, dnstap_error *error)
+{
+    dnstap__words w;
+    int count = 0, result;
+
+    memset(&w, 0, sizeof w);
+    if (how) w.how = *how;
+    w.text = text;
+    w.at = dnstap__behind(text, "\xef\xbb\xbf") ? text + 3 : text; /* a byte order mark */
+    w.at_line = w.at_column = 1;
+    w.memory = (char *)memory;
+    w.size = memory ? size : 0;
+    while ((result = dnstap__next(&w)) > 0) {
+        if (count >= max)
+            result = dnstap__object(&w, DNSTAP__WRONG, "more than %d taps; there is no room", max);
+        else
+            result = dnstap__read_tap(&w, &options[count++]);
+        if (result < 0) break;
+    }
+    if (error) *error = w.error;
+    return result < 0 ? result : count;
+}
+
+/* -- and back -- */
+
+typedef struct dnstap__page {
+    char *out; /* NULL: only counts */
+    size_t used, size;
+    bool block; /* is open */
+    bool bad;   /* something could not be written */
+} dnstap__page;
+
+static void dnstap__write(dnstap__page *p, const char *s, size_t n)
+{
+    if (p->out && p->size > p->used) memcpy(p->out + p->used, s, dnstap__min(n, p->size - p->used));
+    p->used += n;
+}
+
+static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
+
+/* Whether something in s would be replaced; the same question as in dnstap__replace. */
+static bool dnstap__names_variable(const char *s, const char *open, const char *close)
+{
+    const char *at = strstr(s, open), *end = at ? strstr(at, close) : NULL;
+
+    return end && end > at + 2;
+}
+
+/* In quotes a backslash takes the next character along: an odd one can't stand at the end, nor
+ * before a quote. */
+static bool dnstap__can_be_quoted(const char *s)
+{
+    for (; *s; s++)
+        if (*s == '\\' && (s[1] == '"' || !*++s)) return false;
+    return true;
+}
+
+static bool dnstap__can_be_plain(const char *s)
+{
+    uint32_t c;
+    unsigned n;
+
+    if (!*s || *s == '"' || !strcmp(s, "{") || !strcmp(s, "}")) return false;
+    for (; *s; s += n ? n : 1) {
+        n = dnstap__character(s, &c);
+        if (c == '#' || dnstap__is_blank(c)) return false;
+    }
+    return true;
+}
+
+static void dnstap__write_word(dnstap__page *p, const char *s)
+{
+    bool plain = dnstap__can_be_plain(s);
+
+    dnstap__write(p, " ", 1);
+    if (dnstap__names_variable(s, "{%", "%}") || dnstap__names_variable(s, "{$", "}") ||
+        !(plain || dnstap__can_be_quoted(s))) {
+        p->bad = true;
+        return;
+    }
+    if (!plain) dnstap__write(p, "\"", 1);
+    for (; *s; s++) {
+        if (!plain && *s == '"') dnstap__write(p, "\\", 1);
+        dnstap__write(p, s, 1);
+        if (!plain && *s == '\\') dnstap__write(p, ++s, 1);
+    }
+    if (!plain) dnstap__write(p, "\"", 1);
+}
+
+/* A number as the property's word; the default has none. */
+static const char *dnstap__number_word(const dnstap__property *p, long n, char *out, size_t size)
+{
+    unsigned long v = (unsigned long)n;
+
+    if (p->kind == DNSTAP__MODE)
+        dnstap__format(out, size, "0%lu%lu%lu", v >> 6, v >> 3 & 7, v & 7);
+    else if (n < 0)
+        dnstap__format(out, size, "now");
+    else
+        dnstap__format(out, size, "%lu%s", v, p->kind == DNSTAP__NUMBER ? "" : "ms");
+    return n ? out : NULL;
+}
+
+/* The words of a property, as far as the options have it; true: they have. */
+static bool dnstap__words_of(const dnstap__property *p, const dnstap_options *o, const char **words,
+                             char *number, size_t size)
+{
+    const void *field = (const char *)o + p->at;
+
+    switch (p->kind) {
+    case DNSTAP__FLAG:
+        return *(const bool *)field;
+    case DNSTAP__WORD:
+        words[0] = *(const char *const *)field;
+        break;
+    case DNSTAP__FILES:
+        words[0] = o->cert_file;
+        words[1] = o->key_file;
+        if (p->needs & DNSTAP__LISTENING) words[2] = o->ca_file;
+        break;
+    case DNSTAP__NUMBER:
+    case DNSTAP__MODE:
+        words[0] = dnstap__number_word(p, (long)*(const uint32_t *)field, number, size);
+        break;
+    default:
+        words[0] = dnstap__number_word(p, *(const int *)field, number, size);
+    }
+    return words[0] != NULL;
+}
+
+/* Whether the property says what another has said already. */
+static bool dnstap__is_said(const dnstap__property *p, const dnstap_options *o)
+{
+    const uint32_t *number = (const uint32_t *)(const void *)((const char *)o + p->at);
+    bool certificate = p->kind == DNSTAP__FILES || p->at == offsetof(dnstap_options, ca_file);
+
+    if (p->kind == DNSTAP__NUMBER && !p->needs) return *number == 1 || (o->full && !o->listen);
+    if (!certificate || (o->listen && !o->cert_file)) return false;
+    return o->listen != ((p->needs & DNSTAP__LISTENING) != 0);
+}
+
+static void dnstap__write_property(dnstap__page *page, const dnstap__property *p,
+                                   const dnstap_options *o)
+{
+    const char *words[] = {NULL, NULL, NULL};
+    char number[24];
+    int i;
+
+    if (dnstap__is_said(p, o) || !dnstap__words_of(p, o, words, number, sizeof number)) return;
+    page->bad = page->bad || dnstap__misfit(p->needs, o);
+    dnstap__write_string(page, page->block ? "    " : " {\n    ");
+    page->block = true;
+    dnstap__write_string(page, p->name);
+    for (i = 0; i < 3 && words[i]; i++) dnstap__write_word(page, words[i]);
+    dnstap__write_string(page, "\n");
+}
+
+/* Strict reading takes the endpoint, and as it is. */
+static bool dnstap__is_spelt_out(const dnstap_options *o)
+{
+    const char *rest = dnstap__behind(o->endpoint, "tcp://");
+    dnstap__url u;
+
+    if (!rest) rest = dnstap__behind(o->endpoint, "tls://");
+    if (rest) return dnstap__take_url_apart(&u, rest) && u.plain;
+    if (dnstap__behind(o->endpoint, "file://")) return !o->listen;
+    rest = dnstap__behind(o->endpoint, "unix://");
+    return rest ? *rest : *o->endpoint == '/';
+}
+
+DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
+{
+    char numbers[32] = "";
+    dnstap__page page;
+    size_t i;
+
+    if (!o->endpoint || !dnstap__is_spelt_out(o) || o->writebuffer > 1024 || o->queue > 4096 ||
+        o->flush_ms < DNSTAP_FLUSH_NOW || o->timeout_ms < 0 || o->max_sinks > 65535 ||
+        o->socket_mode > 0777 || !o->cert_file != !o->key_file)
+        return DNSTAP_BAD_OPTION;
+    memset(&page, 0, sizeof page);
+    page.out = out;
+    page.size = size;
+    dnstap__write_string(&page, o->listen ? "dnstap listen" : "dnstap");
+    dnstap__write_word(&page, o->endpoint);
+    if (o->full) dnstap__write_string(&page, " full");
+    if (o->full && !o->listen && (o->writebuffer > 1 || o->queue > 1))
+        dnstap__format(numbers, sizeof numbers, " %u %u",
+                       (unsigned)(o->writebuffer ? o->writebuffer : 1),
+                       (unsigned)(o->queue ? o->queue : 1));
+    dnstap__write_string(&page, numbers);
+    for (i = 0; i < DNSTAP__PROPERTIES; i++)
+        dnstap__write_property(&page, &dnstap__properties[i], o);
+    dnstap__write_string(&page, page.block ? "}\n" : "\n");
+    if (page.bad) return DNSTAP_BAD_OPTION;
+    if (out && page.used >= size) return DNSTAP_NO_MEMORY;
+    if (out) out[page.used] = '\0';
+    return (long)page.used;
 }
 #endif
 

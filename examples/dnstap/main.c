@@ -15,6 +15,7 @@
 
 static const char usage[] =
     "usage: dnstap [-r FILE]... [-u PATH]... [-l HOST:PORT]... [-w FILE] [FORMAT]\n"
+    "       dnstap --check-config FILE [--lenient]\n"
     "Receives DNS events as dnstap, and prints or stores them.\n"
     "\n"
     "inputs, as many as you like:\n"
@@ -28,11 +29,15 @@ static const char usage[] =
     "  -q            quiet text: a line for each message\n"
     "  --exact       JSON with every field as it came, bytes in hex\n"
     "other:\n"
+    "  --check-config FILE [--lenient]\n"
+    "                read configuration text and print its taps, an object a line;\n"
+    "                lenient: what CoreDNS takes, and with its meaning\n"
     "  -h, --help    this\n"
     "  --version     the version\n"
     "\n"
     "It runs until its files are read, with a socket until SIGINT or SIGTERM.\n"
-    "Exit status: 0 all well, 1 an input or output failed, if only in part, 2 usage.\n";
+    "Exit status: 0 all well, 1 an input or output failed, if only in part, 2 usage,\n"
+    "or configuration that is refused.\n";
 
 void complain(const char *format, ...)
 {
@@ -53,9 +58,12 @@ static const struct flag {
     char id;
     bool takes; /* a value */
 } flags[] = {
-    {"r", 'r', true},  {"u", 'u', true},     {"l", 'l', true},
-    {"w", 'w', true},  {"q", 'q', false},    {"exact", 'x', false},
-    {"h", 'h', false}, {"help", 'h', false}, {"version", 'v', false},
+    {"r", 'r', true},        {"u", 'u', true},
+    {"l", 'l', true},        {"w", 'w', true},
+    {"q", 'q', false},       {"exact", 'x', false},
+    {"h", 'h', false},       {"help", 'h', false},
+    {"version", 'v', false}, {"check-config", 'c', true},
+    {"lenient", 'n', false},
 };
 
 typedef struct source {
@@ -67,6 +75,8 @@ typedef struct settings {
     source *sources; /* room for as many as there are arguments */
     int count;
     const char *write;
+    const char *config; /* to check; NULL: none */
+    bool lenient;
     text_format *format; /* NULL: as the output asks for */
 } settings;
 
@@ -105,6 +115,12 @@ static int apply(settings *s, char id, const char *argument, const char *value)
         return choose_format(s, argument, quiet_print);
     case 'x':
         return choose_format(s, argument, exact_print);
+    case 'c':
+        s->config = value;
+        return GO_ON;
+    case 'n':
+        s->lenient = true;
+        return GO_ON;
     case 'h':
         fputs(usage, stdout);
         return EXIT_SUCCESS;
@@ -141,6 +157,10 @@ static int parse_flags(settings *s, char **arguments)
         const int status = apply(s, f->id, given, value);
         if (status != GO_ON) return status;
     }
+    if (s->config && (s->count || s->write || s->format))
+        return wrong("--check-config", "goes with --lenient only");
+    if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
+    if (s->config) return check_config(s->config, s->lenient) ? EXIT_SUCCESS : EXIT_USAGE;
     return s->count > 0 ? GO_ON : wrong("no input", "give -r, -u or -l");
 }
 

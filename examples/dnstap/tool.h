@@ -34,6 +34,10 @@ void text_json(text *t, dnstap_bytes bytes); /* a JSON string, quotes and all */
 typedef void text_format(text *t, const dnstap_received *received);
 text_format exact_print, quiet_print;
 
+/* ---- config.c: false: the text is refused or can't be read, which has been said ------------- */
+
+bool check_config(const char *path, bool lenient);
+
 /* ---- output.c ------------------------------------------------------------------------------ */
 
 typedef struct output {
