@@ -10199,18 +10199,20 @@ static int dnstap__read_plain(dnstap__words *w)
     return DNSTAP_OK;
 }
 
+#if DNSTAP__POSIX
+static const char *dnstap__environment(const char *name) { return getenv(name); }
+#else
+static const char *dnstap__environment(const char *name) { return (void)name, (const char *)NULL; }
+#endif
+
 /* The value of the variable that is named from `name` to `end`, both inside the word. */
 static const char *dnstap__variable(dnstap__words *w, const char *name, char *end)
 {
-    const char *value = NULL;
+    const char *value;
     char behind = *end;
 
     *end = '\0';
-    if (w->how.variable) value = w->how.variable(w->how.user, name);
-#if DNSTAP__POSIX
-    else
-        value = getenv(name);
-#endif
+    value = w->how.variable ? w->how.variable(w->how.user, name) : dnstap__environment(name);
     if (!value)
         dnstap__object(w, DNSTAP__WARNING, "variable \"%s\" is not set",
                        dnstap__show_text(w, name));

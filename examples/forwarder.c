@@ -1,14 +1,15 @@
 /* Shows how a DNS server logs to dnstap: a small real forwarder. Build: make build/forwarder
  *   cc -I. -o build/forwarder examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread
  *
- *   forwarder --dns ADDR:PORT [--hosts FILE] [--upstream ADDR:PORT] [--tap ENDPOINT]… [--full]
- *             [--identity NAME] [--extra TEMPLATE]
+ *   forwarder --dns ADDR:PORT [--hosts FILE] [--upstream ADDR:PORT] [--config FILE]
+ *             [--tap SOCKET]… [--full] [--identity NAME] [--extra TEMPLATE]
  *
  * Answers A and AAAA of the hosts file's names itself and forwards the rest; without --upstream the
  * rest is REFUSED. --dns may be given again: 127.0.0.1:53, [::1]:53, [::]:53 (both families), port
  * 0 (any free one). UDP, TCP and the taps share one poll loop; there are no threads. A query over
  * TCP goes to the upstream over TCP; an answer too large for UDP sends the client there. SIGTERM
- * and SIGINT end it.
+ * and SIGINT end it. Which taps there are is text, as CoreDNS has it: --config is a file of dnstap
+ * directives, and each --tap writes one more, with what the other two say.
  *
  * All that concerns dnstap is marked: single lines end in "dnstap", blocks stand between >>dnstap
  * and <<dnstap. What a server adds is that, and nothing else. What is marked "extra" likewise is
@@ -53,11 +54,12 @@ static void die(const char *what, const char *why)
     exit(1);
 }
 
+#include "forwarder_config.h" /* which taps there are, as text */
+
 /* >>dnstap */
 enum { UDP = DNSTAP_PROTOCOL_UDP, TCP = DNSTAP_PROTOCOL_TCP };
-static dnstap_options tap_options = {.log = note};
-static const char *endpoints[TAPS_MAX + 1]; /* both end in NULL */
-static dnstap_tap *taps[TAPS_MAX + 1];
+static dnstap_options tap_options[TAPS_MAX];
+static dnstap_tap *taps[TAPS_MAX + 1]; /* ends in NULL */
 /* <<dnstap */
 
 /* ---- queries ------------------------------------------------------------------------------ */
@@ -492,13 +494,7 @@ static void set_upstream(const char *text)
     if (!have_upstream) die(text, "expected ADDR:PORT or [ADDR]:PORT");
 }
 
-static void add_endpoint(const char *text)
-{
-    int count = 0;
-    while (endpoints[count]) count++;
-    if (count == TAPS_MAX) die(text, "too many");
-    endpoints[count] = text;
-}
+static const char *template; /* extra */
 
 static void set_option(const char *name, const char *value)
 {
@@ -509,13 +505,10 @@ static void set_option(const char *name, const char *value)
         if (!read_hosts(value)) die(value, strerror(errno));
     } else if (strcmp(name, "--upstream") == 0) {
         set_upstream(value);
-    } else if (strcmp(name, "--tap") == 0) {
-        add_endpoint(value); /* dnstap */
-    } else if (strcmp(name, "--identity") == 0) {
-        tap_options.identity = value; /* dnstap */
+    } else if (strcmp(name, "--config") == 0) {
+        read_config(value);
     } else if (strcmp(name, "--extra") == 0) {
-        tap_options.extra = value;   /* extra */
-        tap_options.metadata = tell; /* extra */
+        template = value; /* extra */
     } else {
         die(name, "unknown; see the head of forwarder.c");
     }
@@ -556,19 +549,32 @@ static void report(const char *endpoint, const char *state, uint64_t logged, uin
 
 int main(int argc, char **argv)
 {
+    const char *sockets[TAPS_MAX + 1] = {NULL}, *full = "", *identity = "";
+    int count = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--full") == 0) {
-            tap_options.full = true; /* dnstap */
+            full = " full";
+        } else if (strcmp(argv[i], "--identity") == 0 && argv[i + 1]) {
+            identity = argv[++i];
+        } else if (strcmp(argv[i], "--tap") == 0 && argv[i + 1] && count < TAPS_MAX) {
+            sockets[count++] = argv[++i];
         } else {
             set_option(argv[i], argv[i + 1]);
             i++;
         }
     }
     if (listener_count == 0) die("--dns", "is missing");
+    add_directives(sockets, full, identity);
     /* >>dnstap */
     dnstap_error error;
-    for (int i = 0; (tap_options.endpoint = endpoints[i]) != NULL; i++)
-        if (!(taps[i] = dnstap_open(&tap_options, &error))) die("--tap", error.text);
+    count = dnstap_parse(config, strings, sizeof strings, tap_options, TAPS_MAX, NULL, &error);
+    if (count < 0) die("taps", error.text);
+    for (int i = 0; i < count; i++) {
+        tap_options[i].log = note;
+        if (template) tap_options[i].extra = template; /* extra */
+        tap_options[i].metadata = tell;                /* extra */
+        if (!(taps[i] = dnstap_open(&tap_options[i], &error))) die("taps", error.text);
+    }
     /* <<dnstap */
     if (!catch_signals()) die("signals", strerror(errno));
     say_listening();
@@ -579,7 +585,7 @@ int main(int argc, char **argv)
         dnstap_status s;
         int flushed = dnstap_flush(taps[i], 2000);
         dnstap_get_status(taps[i], &s);
-        report(endpoints[i], dnstap_state_name(s.state), s.logged, s.sent, s.dropped);
+        report(tap_options[i].endpoint, dnstap_state_name(s.state), s.logged, s.sent, s.dropped);
         dnstap_close(taps[i], flushed == DNSTAP_OK ? 2000 : 0);
     }
     /* <<dnstap */

@@ -1,5 +1,5 @@
-/* config.c: --check-config, reads configuration text as a DNS server with dnstap.h would, and prints
- * each tap as one JSON object whose keys are the names of the options. Nothing is opened. */
+/* config.c: --check-config, reads configuration text as a DNS server with dnstap.h would, and
+ * prints each tap as one JSON object whose keys are the names of the options. Opens nothing. */
 #include "tool.h"
 
 #include <errno.h>
