@@ -10377,18 +10377,18 @@ static int dnstap__same_line(dnstap__words *w)
     return w->unread ? 0 : result;
 }
 
-/* The next word of a list, which "{" ends, and "}" too unless it is to be as in CoreDNS. */
+/* The next word of a list, which "{" ends. */
 static int dnstap__argument(dnstap__words *w)
 {
     int result = dnstap__same_line(w);
 
     if (result <= 0 || !w->brace) return result;
-    w->unread = w->brace == '{' || !w->how.lenient;
+    w->unread = w->brace == '{';
     if (w->unread) return 0;
-    dnstap__object(w, DNSTAP__WARNING, "CoreDNS takes this \"}\" for a value; begin a new line");
-    return 1;
+    result = dnstap__object(w, DNSTAP__ODD,
+                            "CoreDNS takes this \"}\" for one more word; put it on its own line");
+    return result < 0 ? result : 1;
 }
-
 #endif
 
 /* ---- >>directive -------------------------------------------------------------------------- */
