@@ -1,0 +1,380 @@
+/* The directive beyond CoreDNS, its limits, the way back to text, and what dnstap_open says of
+ * options that came from text. */
+#include "directive_support.h"
+
+static reading r;
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+/* The one tap of text. */
+static const dnstap_options *tap_of(const char *text)
+{
+    if (read_text(&r, text, STRICT) != 1) fail_msg("%s: %s", text, r.error.text);
+    return &r.taps[0];
+}
+
+static void must_refuse(const char *text, const char *says)
+{
+    assert_int_equal(read_text(&r, text, STRICT), DNSTAP_BAD_OPTION);
+    if (!strstr(r.error.text, says)) fail_msg("%s: \"%s\" lacks \"%s\"", text, r.error.text, says);
+}
+
+/* -- beyond CoreDNS -- */
+
+static void test_what_connecting_taps_have_more(void **state)
+{
+    const dnstap_options *o = tap_of("dnstap tls://h:1 {\n tls_ca a\n tls_cert c k\n tls_name n\n"
+                                     " flush 250ms\n timeout 1m30s\n unidirectional\n"
+                                     " drop_when_disconnected\n queue 7\n writebuffer 8\n}");
+
+    (void)state;
+    assert_string_equal(o->ca_file, "a");
+    assert_string_equal(o->cert_file, "c");
+    assert_string_equal(o->key_file, "k");
+    assert_string_equal(o->server_name, "n");
+    assert_int_equal(o->flush_ms, 250);
+    assert_int_equal(o->timeout_ms, 90000);
+    assert_true(o->unidirectional);
+    assert_true(o->drop_when_disconnected);
+    assert_int_equal(o->queue, 7);
+    assert_int_equal(o->writebuffer, 8);
+    assert_false(o->coredns);
+}
+
+static void test_what_listening_taps_have_more(void **state)
+{
+    const dnstap_options *o = tap_of("dnstap listen /s {\n socket_mode 0660\n max_sinks 3\n}");
+
+    (void)state;
+    assert_int_equal(o->socket_mode, 0660);
+    assert_int_equal(o->max_sinks, 3);
+    assert_int_equal(tap_of("dnstap /s {\n flush now\n}")->flush_ms, DNSTAP_FLUSH_NOW);
+    assert_string_equal(tap_of("dnstap file:///x full")->endpoint, "file:///x");
+    assert_false(r.taps[0].coredns);
+}
+
+static void test_defaults_are_the_specifications(void **state)
+{
+    const dnstap_options *o = tap_of("dnstap /s");
+    dnstap_options zero;
+
+    (void)state;
+    memset(&zero, 0, sizeof zero);
+    zero.endpoint = "/s";
+    zero.writebuffer = zero.queue = 1;
+    assert_true(same_options(o, &zero));
+    assert_true(o->coredns);
+    assert_int_equal(o->line, 1);
+    assert_null(o->log);
+}
+
+static const struct {
+    const char *text, *says;
+} misplaced[] = {
+    {"dnstap tcp://h:1 {\n tls_ca a\n}", "line 2, column 2: \"tls_ca\" is for tls:// only"},
+    {"dnstap listen tls://h:1 {\n tls_ca a\n}", "\"tls_ca\" is for taps that connect"},
+    {"dnstap tls://h:1 {\n tls_cert c\n}", "\"tls_cert\" needs two files on its line"},
+    {"dnstap tls://h:1 {\n tls_cert c k a\n}", "\"a\" is one file too many"},
+    {"dnstap /s {\n socket_mode 0660\n}", "\"socket_mode\" is for taps that listen"},
+    {"dnstap listen tcp://h:1 {\n socket_mode 0660\n}", "\"socket_mode\" is for unix sockets only"},
+    {"dnstap listen /s {\n socket_mode 0888\n}", "socket_mode is \"0888\"; expected it in octal"},
+    {"dnstap listen /s {\n socket_mode 01000\n}", "expected it in octal, such as 0660"},
+    {"dnstap listen /s {\n socket_mode 0\n}", "expected it in octal, such as 0660"},
+    {"dnstap listen /s {\n max_sinks 0\n}",
+     "max_sinks is \"0\"; expected a number from 1 to 65535"},
+    {"dnstap listen /s {\n drop_when_disconnected\n}", "is for taps that connect"},
+    {"dnstap /s {\n flush 5\n}",
+     "flush is \"5\"; expected a duration such as 250ms, 2s or 1m30s, "},
+    {"dnstap /s {\n flush 0s\n}", "or now"},
+    {"dnstap /s {\n flush s\n}", "expected a duration"},
+    {"dnstap /s {\n timeout now\n}", "timeout is \"now\"; expected a duration"},
+    {"dnstap /s {\n timeout 1s2\n}", "expected a duration"},
+    {"dnstap /s {\n timeout -1s\n}", "expected a duration"},
+    {"dnstap /s {\n timeout 597h\n}", "expected a duration"},
+    {"dnstap /s {\n timeout 99999999999999999999ms\n}", "expected a duration"},
+    {"dnstap /s {\n timeout \"\"\n}", "expected a duration"},
+    {"dnstap listen file:///x", "has none of the schemes"},
+    {"dnstap /s {\n tsl_name n\n}", "did you mean \"tls_name\"?"},
+    {"dnstap /s {\n drop_when_disconected\n}", "did you mean \"drop_when_disconnected\"?"},
+};
+
+static void test_what_does_not_go_together_is_refused(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < COUNT(misplaced); i++) must_refuse(misplaced[i].text, misplaced[i].says);
+    assert_int_equal(tap_of("dnstap /s {\n timeout 596h\n}")->timeout_ms, 596 * 3600000);
+}
+
+static void test_lenient_knows_only_what_coredns_knows(void **state)
+{
+    static const char *const more[] = {"tls_ca a", "flush 1s", "unidirectional", "queue 3"};
+    char text[80];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < COUNT(more); i++) {
+        snprintf(text, sizeof text, "dnstap tls://h:1 {\n %s\n}", more[i]);
+        assert_int_equal(read_text(&r, text, LENIENT), DNSTAP_BAD_OPTION);
+        assert_non_null(strstr(r.error.text, "CoreDNS has identity, version, extra"));
+        assert_int_equal(read_text(&r, text, STRICT), 1);
+    }
+    assert_int_equal(read_text(&r, "dnstap file:///x", LENIENT), 1);
+    assert_string_equal(r.taps[0].endpoint, "unix://file:///x");
+}
+
+/* -- limits -- */
+
+static void test_memory_too_small_says_how_much_is_enough(void **state)
+{
+    static const char text[] = "dnstap s full {\n identity one\n version \"\"\n}\ndnstap /t\n"
+                               "dnstap listen tls://h:1 {\n tls a b c\n}";
+    size_t size;
+    unsigned long says;
+
+    (void)state;
+    for (size = 0; read_within(&r, text, STRICT, size) != 3; size++) {
+        assert_int_equal(r.count, DNSTAP_NO_MEMORY);
+        assert_int_equal(r.error.code, DNSTAP_NO_MEMORY);
+        assert_non_null(strstr(r.error.text, "is too small; give "));
+        says = strtoul(strstr(r.error.text, "give ") + 5, NULL, 10);
+        assert_true(says > size && says == 3 * strlen(text) + 64);
+    }
+    assert_in_range(size, sizeof "unix://s" + 4 + 1 + 3 + 10 + 6, strlen(text));
+}
+
+static void test_variables_without_end_are_stopped(void **state)
+{
+    (void)state;
+    must_refuse("dnstap {$SELF}", "more than 100 variables in a word; does one name itself?");
+    assert_int_equal(read_within(&r, "dnstap {$TWICE}", STRICT, 100000), DNSTAP_NO_MEMORY);
+    assert_non_null(strstr(r.error.text, "and more for the values of variables"));
+}
+
+static void test_more_taps_than_there_is_room_for_are_refused(void **state)
+{
+    char text[TAPS * 10 + 20] = "";
+    dnstap_error error;
+    char memory[64];
+    int i;
+
+    (void)state;
+    for (i = 0; i < TAPS; i++) strcat(text, "dnstap /s\n");
+    assert_int_equal(read_text(&r, text, STRICT), TAPS);
+    strcat(text, "dnstap /s");
+    must_refuse(text, "line 9, column 1: more than 8 taps; there is no room");
+    assert_int_equal(dnstap_parse("dnstap s", memory, 64, NULL, 0, NULL, &error),
+                     DNSTAP_BAD_OPTION);
+    assert_int_equal(dnstap_parse("# none", NULL, 0, NULL, 0, NULL, &error), 0);
+    assert_int_equal(error.code, DNSTAP_OK);
+    assert_int_equal(dnstap_parse("dnstap s", NULL, 9, NULL, 0, NULL, NULL), DNSTAP_NO_MEMORY);
+}
+
+static void test_long_words_are_taken_whole_and_shown_cut(void **state)
+{
+    enum { LONG = 100000 };
+    char *text = (char *)malloc(2 * LONG);
+
+    (void)state;
+    strcpy(text, "dnstap /s {\n identity ");
+    memset(text + strlen(text), 'i', LONG);
+    strcpy(text + 22 + LONG, "\n}");
+    assert_int_equal(strlen(tap_of(text)->identity), LONG);
+    memset(text + 22, ' ', 1);
+    memcpy(text + 13, "ä", 2);
+    memset(text + 15, 'x', LONG);
+    assert_int_equal(read_text(&r, text, STRICT), DNSTAP_BAD_OPTION);
+    assert_true(strlen(r.error.text) < 160);
+    assert_non_null(strstr(r.error.text, "xxx...\"; expected identity"));
+    free(text);
+}
+
+/* -- back to text -- */
+
+static void must_format(const dnstap_options *o, const char *want)
+{
+    char out[600];
+
+    assert_int_equal(dnstap_format(o, NULL, 0), strlen(want));
+    assert_int_equal(dnstap_format(o, out, sizeof out), strlen(want));
+    assert_string_equal(out, want);
+    assert_int_equal(dnstap_format(o, out, strlen(want) + 1), strlen(want));
+    assert_int_equal(dnstap_format(o, out, strlen(want)), DNSTAP_NO_MEMORY);
+    assert_int_equal(dnstap_format(o, out, 0), DNSTAP_NO_MEMORY);
+}
+
+static void test_options_are_written_as_a_directive(void **state)
+{
+    dnstap_options o;
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.endpoint = "/tmp/dnstap.sock";
+    must_format(&o, "dnstap /tmp/dnstap.sock\n");
+    o.full = true;
+    must_format(&o, "dnstap /tmp/dnstap.sock full\n");
+    o.queue = 4;
+    must_format(&o, "dnstap /tmp/dnstap.sock full 1 4\n");
+    o.full = false;
+    o.identity = "my \"dns\"";
+    o.version = "";
+    o.flush_ms = DNSTAP_FLUSH_NOW;
+    o.timeout_ms = 1500;
+    must_format(&o, "dnstap /tmp/dnstap.sock {\n    identity \"my \\\"dns\\\"\"\n    version \"\"\n"
+                    "    queue 4\n    flush now\n    timeout 1500ms\n}\n");
+    memset(&o, 0, sizeof o);
+    o.endpoint = "tls://h:1";
+    o.listen = o.full = true;
+    o.cert_file = "c";
+    o.key_file = "k";
+    o.writebuffer = 2;
+    o.max_sinks = 3;
+    must_format(&o, "dnstap listen tls://h:1 full {\n    tls c k\n    writebuffer 2\n"
+                    "    max_sinks 3\n}\n");
+    o.listen = false;
+    o.max_sinks = 0;
+    o.ca_file = "a";
+    o.server_name = "n";
+    must_format(&o, "dnstap tls://h:1 full 2 1 {\n    tls_ca a\n    tls_cert c k\n"
+                    "    tls_name n\n}\n");
+    o.listen = true;
+    o.server_name = NULL;
+    o.endpoint = "unix:///s";
+    o.cert_file = o.key_file = o.ca_file = NULL;
+    o.socket_mode = 0600;
+    must_format(&o, "dnstap listen unix:///s full {\n    writebuffer 2\n    socket_mode 0600\n}\n");
+}
+
+static void must_not_format(const dnstap_options *o)
+{
+    char out[600];
+
+    assert_int_equal(dnstap_format(o, out, sizeof out), DNSTAP_BAD_OPTION);
+    assert_int_equal(dnstap_format(o, NULL, 0), DNSTAP_BAD_OPTION);
+}
+
+static void test_what_can_not_be_written_is_refused(void **state)
+{
+    static const char *const endpoints[] = {
+        NULL,          "",           "s.sock",       "unix://", "udp://h:1",  "tcp://h:x",
+        "tcp://u@h:1", "tls://h:1/", "tcp://h:1%20", "full",    "tcp://[x]:1"};
+    static const char *const values[] = {"a{$B}c", "{%B%}", "a \\", "# \\\""};
+    dnstap_options base, o;
+    size_t i;
+
+    (void)state;
+    memset(&base, 0, sizeof base);
+    base.endpoint = "/s";
+    for (i = 0; i < COUNT(endpoints); i++) o = base, o.endpoint = endpoints[i], must_not_format(&o);
+    for (i = 0; i < COUNT(values); i++) o = base, o.identity = values[i], must_not_format(&o);
+    o = base, o.queue = 4097, must_not_format(&o);
+    o = base, o.writebuffer = 1025, must_not_format(&o);
+    o = base, o.flush_ms = -2, must_not_format(&o);
+    o = base, o.timeout_ms = -1, must_not_format(&o);
+    o = base, o.skipverify = true, must_not_format(&o);
+    o = base, o.max_sinks = 1, must_not_format(&o);
+    o = base, o.ca_file = "a", must_not_format(&o);
+    o = base, o.listen = true, o.socket_mode = 01000, must_not_format(&o);
+    base.endpoint = "tls://h:1";
+    o = base, o.cert_file = "c", must_not_format(&o);
+    o = base, o.listen = true, o.ca_file = "a", must_not_format(&o);
+    o = base, o.listen = true, o.endpoint = "file:///x", must_not_format(&o);
+}
+
+/* -- what dnstap_open says -- */
+
+static void open_must_say(const char *text, int lenient, int code, const char *says)
+{
+    dnstap_error error;
+
+    assert_int_equal(read_text(&r, text, lenient), 1);
+    assert_null(dnstap_open(&r.taps[0], &error));
+    assert_int_equal(error.code, code);
+    if (!strstr(error.text, says)) fail_msg("%s: \"%s\" lacks \"%s\"", text, error.text, says);
+    assert_int_equal(error.line, r.taps[0].line);
+}
+
+static void test_what_coredns_finds_out_at_run_time_is_an_error_of_open(void **state)
+{
+    (void)state;
+    open_must_say("\ndnstap tcp://h:99999", STRICT, DNSTAP_BAD_OPTION,
+                  "line 2: tcp://h:99999: port \"99999\" is not a number from 1 to 65535; CoreDNS "
+                  "would have started");
+    open_must_say("dnstap tcp://h", STRICT, DNSTAP_BAD_OPTION, "CoreDNS would have started");
+    open_must_say("dnstap \"\"", LENIENT, DNSTAP_BAD_OPTION,
+                  "line 1: unix://: path is empty; CoreDNS would have started");
+    open_must_say("dnstap tls://127.0.0.1:1 {\n tls_ca /nonexistent.pem\n}", STRICT, DNSTAP_SYSTEM,
+                  "line 1: /nonexistent.pem: can't open it");
+    open_must_say("dnstap tcp://h:0 {\n timeout 1s\n}", STRICT, DNSTAP_BAD_OPTION,
+                  "line 1: tcp://");
+}
+
+static void test_only_what_coredns_has_is_compared_with_it(void **state)
+{
+    dnstap_error error;
+
+    (void)state;
+    assert_int_equal(read_text(&r, "dnstap tcp://h:0 {\n timeout 1s\n}", STRICT), 1);
+    assert_null(dnstap_open(&r.taps[0], &error));
+    assert_null(strstr(error.text, "CoreDNS"));
+    r.taps[0].line = 0;
+    assert_null(dnstap_open(&r.taps[0], &error));
+    assert_int_equal(strncmp(error.text, "tcp://h:0", 9), 0);
+    assert_int_equal(error.line, 0);
+}
+
+static void test_a_long_identity_gets_the_room_it_needs(void **state)
+{
+    char text[6000] = "dnstap /s {\n identity ";
+    dnstap_error error;
+    dnstap_tap *tap;
+
+    (void)state;
+    memset(text + strlen(text), 'i', 5000);
+    strcat(text, "\n}");
+    tap = dnstap_open(tap_of(text), &error);
+    if (!tap) fail_msg("%s", error.text);
+    free(r.memory); /* open has copied what it needs */
+    r.memory = NULL;
+    assert_int_equal(dnstap_close(tap, 0), DNSTAP_OK);
+}
+
+/* What has no effect yet must not be ignored in silence. */
+static void test_what_this_build_has_not_is_refused_by_open(void **state)
+{
+    (void)state;
+    open_must_say("dnstap listen tcp://127.0.0.1:1", STRICT, DNSTAP_UNSUPPORTED,
+                  "line 1: tcp://127.0.0.1:1: listening taps are not in this build");
+    open_must_say("dnstap /s {\n extra x\n}", STRICT, DNSTAP_UNSUPPORTED,
+                  "extra templates are not in this build");
+    assert_int_equal(read_text(&r, "dnstap /s", STRICT), 1);
+    r.taps[0].max_sinks = 1;
+    assert_null(dnstap_open(&r.taps[0], &r.error));
+    assert_non_null(strstr(r.error.text, "are for listening taps"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_connecting_taps_have_more),
+        cmocka_unit_test(test_what_listening_taps_have_more),
+        cmocka_unit_test(test_defaults_are_the_specifications),
+        cmocka_unit_test(test_what_does_not_go_together_is_refused),
+        cmocka_unit_test(test_lenient_knows_only_what_coredns_knows),
+        cmocka_unit_test(test_memory_too_small_says_how_much_is_enough),
+        cmocka_unit_test(test_variables_without_end_are_stopped),
+        cmocka_unit_test(test_more_taps_than_there_is_room_for_are_refused),
+        cmocka_unit_test(test_long_words_are_taken_whole_and_shown_cut),
+        cmocka_unit_test(test_options_are_written_as_a_directive),
+        cmocka_unit_test(test_what_can_not_be_written_is_refused),
+        cmocka_unit_test(test_what_coredns_finds_out_at_run_time_is_an_error_of_open),
+        cmocka_unit_test(test_only_what_coredns_has_is_compared_with_it),
+        cmocka_unit_test(test_a_long_identity_gets_the_room_it_needs),
+        cmocka_unit_test(test_what_this_build_has_not_is_refused_by_open),
+    };
+    int failed = cmocka_run_group_tests_name("directive options", tests, NULL, NULL);
+
+    free(r.memory);
+    return failed;
+}
