@@ -1,0 +1,135 @@
+#!/bin/sh
+# dnstap --check-config: what it prints, where, and with which status.
+# usage: tests/tool/config_test.sh [BUILD]
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${1:-build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+tool=$build/dnstap
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0 failed=0
+${MAKE:-make} -s "$tool" || exit 1
+
+check() { # NAME COMMAND...
+    title=$1
+    shift
+    if "$@" >"$work/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok - $title"
+    else
+        failed=$((failed + 1))
+        cat "$work/log"
+        echo "not ok - $title"
+    fi
+}
+config() { printf '%b' "$1" >"$work/config"; }
+run() { # STATUS [OPTION...]: of what stands in config; what it prints is in out and err
+    want=$1
+    shift
+    "$tool" --check-config "$work/config" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    [ $got = "$want" ] || { echo "status $got, not $want" && cat "$work/err" && false; }
+}
+prints() { # LINE...: they, and nothing else
+    printf '%s\n' "$@" | cmp - "$work/out" || { cat "$work/out" && false; }
+}
+complains() { grep -q -F -- "$1" "$work/err" || { echo "no '$1'" && cat "$work/err" && false; }; }
+silent() { [ ! -s "$work/$1" ] || { cat "$work/$1" && false; }; }
+
+head='"skipverify": false, "cert_file": null, "key_file": null, "ca_file": null, "server_name": null'
+tail='"unidirectional": false, "flush_ms": null, "timeout_ms": null, "drop_when_disconnected": false, '
+tail=$tail'"socket_mode": null, "max_sinks": null}'
+plain() { # ENDPOINT FULL WRITEBUFFER QUEUE
+    echo "{\"listen\": false, \"endpoint\": \"$1\", \"full\": $2, \"writebuffer\": $3," \
+        "\"queue\": $4, \"extra\": null, $head, $tail"
+}
+
+each_tap_is_a_line() {
+    config 'dnstap /s full 1024 2048 # first\ndnstap tcp://example.com:6000\n'
+    run 0 && silent err &&
+        prints "$(plain /s true 1024 2048)" "$(plain tcp://example.com:6000 false 1 1)"
+}
+every_option_has_its_key() {
+    config 'dnstap tls://h:1 {\nidentity "a\\"ä"\nversion ""\nskipverify\ntls_ca a\n'
+    printf '%s\n' 'tls_cert c k' 'tls_name n' 'unidirectional' 'flush now' 'timeout 2s' \
+        'drop_when_disconnected' 'queue 3' '}' 'dnstap listen /l {' 'extra "{type}"' \
+        'socket_mode 0660' 'max_sinks 9' '}' >>"$work/config"
+    run 0 && prints \
+        '{"listen": false, "endpoint": "tls://h:1", "full": false, "writebuffer": 1, "queue": 3, '\
+'"identity": "a\"ä", "version": "", "extra": null, "skipverify": true, "cert_file": "c", '\
+'"key_file": "k", "ca_file": "a", "server_name": "n", "unidirectional": true, "flush_ms": -1, '\
+'"timeout_ms": 2000, "drop_when_disconnected": true, "socket_mode": null, "max_sinks": null}' \
+        '{"listen": true, "endpoint": "/l", "full": false, "writebuffer": 1, "queue": 1, '\
+'"extra": "{type}", "skipverify": false, "cert_file": null, "key_file": null, "ca_file": null, '\
+'"server_name": null, "unidirectional": false, "flush_ms": null, "timeout_ms": null, '\
+'"drop_when_disconnected": false, "socket_mode": 432, "max_sinks": 9}'
+}
+errors_have_a_place() {
+    config 'dnstap /s {\n\n    identitiy x\n}\n'
+    run 2 && silent out && complains \
+        "dnstap: $work/config: line 3, column 5: unknown property \"identitiy\"; did you mean \"identity\"?"
+}
+a_later_error_prints_no_tap() {
+    config 'dnstap /s\ndnstap /t full 0\n'
+    run 2 && silent out && complains 'line 2, column 16: writebuffer is "0"'
+}
+lenient_warns() {
+    config 'dnstap s ful 4\n'
+    run 2 && silent out && run 0 --lenient && prints "$(plain unix://s false 4 1)" &&
+        complains 'warning: line 1, column 10: expected "full" or nothing, not "ful"'
+}
+open_is_asked() {
+    config 'dnstap tcp://h:99999\n'
+    run 0 && prints "$(plain tcp://h:99999 false 1 1)" && complains \
+        'warning: line 1: tcp://h:99999: port "99999" is not a number from 1 to 65535; CoreDNS would'
+}
+variables_may_be_long() {
+    config 'dnstap /s { identity {$LONG} version {$UNSET} }\n'
+    LONG=$(printf '%065536d' 0)
+    export LONG
+    run 0 && grep -q "\"identity\": \"$LONG\", \"version\": \"\"" "$work/out" &&
+        complains 'variable "UNSET" is not set' && [ "$(grep -c UNSET "$work/err")" = 1 ]
+    status=$?
+    unset LONG
+    return $status
+}
+nothing_is_opened() {
+    config "dnstap file://$work/new\ndnstap listen $work/socket\n"
+    run 0 && [ ! -e "$work/new" ] && [ ! -e "$work/socket" ]
+}
+bad_files() {
+    rm "$work/config"
+    run 2 && complains "$work/config: No such file" || return
+    mkdir "$work/config" && run 2 && complains "$work/config: Is a directory" &&
+        rmdir "$work/config" || return
+    config 'dnstap /s {\n identity a\0b\n}\n'
+    run 2 && complains 'byte 23 is NUL, which no option can hold' || return
+    head -c 1100000 /dev/zero | tr '\0' '#' >"$work/config"
+    run 2 && complains 'larger than 1048576 bytes'
+}
+nothing_in_it() {
+    config '# nothing\n'
+    run 0 && silent out && complains 'warning: no tap in it'
+}
+flags_that_do_not_go_together() {
+    config 'dnstap /s\n'
+    run 2 -q && complains '--check-config: goes with --lenient only' &&
+        ! "$tool" --lenient -r x 2>"$work/err" && complains 'goes with --check-config'
+}
+
+check 'each tap is one JSON object, on a line' each_tap_is_a_line
+check 'every option has its key' every_option_has_its_key
+check 'an error has line, column and a way out, and status 2' errors_have_a_place
+check 'an error in a later tap prints none' a_later_error_prints_no_tap
+check 'lenient makes warnings of what CoreDNS swallows' lenient_warns
+check 'what dnstap_open would refuse is a warning' open_is_asked
+check 'variables may be longer than the text, and warnings come once' variables_may_be_long
+check 'nothing is opened' nothing_is_opened
+check 'files that are no text are refused' bad_files
+check 'no tap at all is said' nothing_in_it
+check 'flags that do not go together are refused' flags_that_do_not_go_together
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
