@@ -1378,6 +1378,13 @@ static bool dnstap__barrier(void) { return !DNSTAP__HAS_THREADS; }
 static void dnstap__barrier_open(void) {}
 #endif
 
+/* A variable of the environment; NULL: it is not set. */
+#if DNSTAP__HAS_DIRECTIVE && DNSTAP__POSIX
+static const char *dnstap__environment(const char *name) { return getenv(name); }
+#elif DNSTAP__HAS_DIRECTIVE
+static const char *dnstap__environment(const char *name) { return *name ? NULL : name; }
+#endif
+
 #if DNSTAP__HAS_TLS && DNSTAP__POSIX
 static uint64_t dnstap__unix_time(void *user)
 {
@@ -10114,6 +10121,8 @@ static int dnstap__splice(dnstap__words *w, char *at, size_t n, const char *s, s
 {
     size_t room = w->size - w->used - w->length;
 
+    DNSTAP_ASSERT(at >= w->word && at + n <= w->word + w->length);
+    DNSTAP_ASSERT(room > 0 && w->word == w->memory + w->used);
     if (size >= room + n) return dnstap__no_room(w);
     memmove(at + size, at + n, (size_t)(w->word + w->length + 1 - (at + n)));
     memcpy(at, s, size);
@@ -10198,12 +10207,6 @@ static int dnstap__read_plain(dnstap__words *w)
     }
     return DNSTAP_OK;
 }
-
-#if DNSTAP__POSIX
-static const char *dnstap__environment(const char *name) { return getenv(name); }
-#else
-static const char *dnstap__environment(const char *name) { return (void)name, (const char *)NULL; }
-#endif
 
 /* The value of the variable that is named from `name` to `end`, both inside the word. */
 static const char *dnstap__variable(dnstap__words *w, const char *name, char *end)
