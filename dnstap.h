@@ -190,6 +190,7 @@
  *   All of it in one block when the tap opens: malloc'ed by dnstap_open, yours with dnstap_open_in.
  *   After that only a name's look-up allocates, in its own thread. A ring is options.ring_size
  *   bytes for each producer and one shared; pages of it are touched only as far as they are needed.
+ *   So where malloc refuses what a long queue may take, address space is reserved for it instead.
  *
  * WHAT IS DROPPED WHEN
  *   Nothing is dropped while rings have room, connected or not: after an outage the ring's
@@ -1107,6 +1108,15 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #include <stdlib.h>
 #define DNSTAP_MALLOC(size) malloc(size)
 #define DNSTAP_FREE(memory) free(memory)
+#if DNSTAP__POSIX
+#include <sys/mman.h>
+#endif
+#endif
+/* beyond POSIX; and not where an allocator of the user's is to decide */
+#if defined(MAP_ANONYMOUS) && defined(MAP_NORESERVE)
+#define DNSTAP__HAS_RESERVE 1
+#else
+#define DNSTAP__HAS_RESERVE 0
 #endif
 #if defined(__linux__)
 #include <sys/eventfd.h>
@@ -1376,6 +1386,48 @@ static void dnstap__barrier_open(void) { (void)dnstap__membarrier(DNSTAP__MEMBAR
 #else
 static bool dnstap__barrier(void) { return !DNSTAP__HAS_THREADS; }
 static void dnstap__barrier_open(void) {}
+#endif
+
+/* A tap's block of memory. Where there is no malloc for so much, address space will do: pages of it
+ * are memory when they are touched, and a ring is touched only as far as it is needed. */
+typedef struct dnstap__block {
+    void *data;    /* NULL: none, or the caller's */
+    size_t mapped; /* bytes, when it is not malloc's */
+} dnstap__block;
+
+#if DNSTAP__HAS_RESERVE
+static void *dnstap__map(size_t size)
+{
+    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return data == MAP_FAILED ? NULL : data;
+}
+static void dnstap__unmap(void *data, size_t size) { munmap(data, size); }
+#elif DNSTAP__HAS_MALLOC
+static void *dnstap__map(size_t size) { return (void)size, (void *)NULL; }
+static void dnstap__unmap(void *data, size_t size) { (void)data, (void)size; }
+#endif
+
+#if DNSTAP__HAS_MALLOC
+static void dnstap__block_open(dnstap__block *b, size_t size)
+{
+    b->mapped = 0;
+    b->data = size ? DNSTAP_MALLOC(size) : NULL;
+    if (!size || b->data) return;
+    b->data = dnstap__map(size);
+    if (b->data) b->mapped = size;
+}
+
+static void dnstap__block_close(const dnstap__block *b)
+{
+    if (b->mapped)
+        dnstap__unmap(b->data, b->mapped);
+    else if (b->data)
+        DNSTAP_FREE(b->data);
+}
+#else
+static void dnstap__block_close(const dnstap__block *b) { (void)b; }
 #endif
 
 /* A variable of the environment; NULL: it is not set. */
@@ -7080,7 +7132,7 @@ struct dnstap_tap {
     dnstap__mutex lock; /* of `shown`, `books`, and what decides `wants`: held for a copy only */
     dnstap__books books;
     dnstap_status shown;
-    void *memory; /* to free; NULL: the caller's */
+    dnstap__block block; /* all of this */
 };
 
 /* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
@@ -9413,32 +9465,26 @@ DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_op
 }
 
 #if DNSTAP__HAS_MALLOC
-static void dnstap__release_memory(void *memory)
-{
-    if (memory) DNSTAP_FREE(memory);
-}
-
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error)
 {
-    size_t size = dnstap_memory_size(options);
-    void *memory = size ? DNSTAP_MALLOC(size) : NULL;
+    size_t size = dnstap_memory_size(options); /* 0: dnstap_open_in says why */
+    dnstap__block block;
     dnstap_tap *tap;
 
-    if (size && !memory) {
+    dnstap__block_open(&block, size);
+    if (size && !block.data) {
         dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory; lower queue or producers",
                      (unsigned long)size);
         return NULL;
     }
-    tap = dnstap_open_in(memory, size, options, error); /* bad options: says why */
+    tap = dnstap_open_in(block.data, size, options, error);
     if (tap)
-        tap->memory = memory;
+        tap->block = block;
     else
-        dnstap__release_memory(memory);
+        dnstap__block_close(&block);
     return tap;
 }
 #else
-static void dnstap__release_memory(void *memory) { (void)memory; }
-
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error)
 {
     (void)options;
@@ -9500,7 +9546,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
     dnstap__waker_close(&tap->waker);
     dnstap__key_close(tap->key);
     dnstap__mutex_close(&tap->lock);
-    dnstap__release_memory(tap->memory);
+    dnstap__block_close(&tap->block);
     return discarded ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
 

@@ -2,6 +2,10 @@
  * options that came from text. */
 #include "directive_support.h"
 
+/* What malloc has not is to be NULL, as without AddressSanitizer. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+
 static reading r;
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -340,6 +344,20 @@ static void test_a_long_identity_gets_the_room_it_needs(void **state)
     assert_int_equal(dnstap_close(tap, 0), DNSTAP_OK);
 }
 
+/* One of the specification's examples: 10 GB a ring, which nobody has, and which is not needed. */
+static void test_a_long_queue_needs_no_memory_until_it_is_used(void **state)
+{
+    dnstap_error error;
+    dnstap_tap *tap = dnstap_open(tap_of("dnstap /tmp/dnstap.sock full 1024 2048"), &error);
+    dnstap_status status;
+
+    (void)state;
+    if (!tap) fail_msg("%s", error.text);
+    dnstap_get_status(tap, &status);
+    assert_true(status.ring_size >= (size_t)20480000 * 512);
+    assert_int_equal(dnstap_close(tap, 0), DNSTAP_OK);
+}
+
 /* What has no effect yet must not be ignored in silence. */
 static void test_what_this_build_has_not_is_refused_by_open(void **state)
 {
@@ -371,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_what_coredns_finds_out_at_run_time_is_an_error_of_open),
         cmocka_unit_test(test_only_what_coredns_has_is_compared_with_it),
         cmocka_unit_test(test_a_long_identity_gets_the_room_it_needs),
+        cmocka_unit_test(test_a_long_queue_needs_no_memory_until_it_is_used),
         cmocka_unit_test(test_what_this_build_has_not_is_refused_by_open),
     };
     int failed = cmocka_run_group_tests_name("directive options", tests, NULL, NULL);
