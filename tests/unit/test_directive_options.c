@@ -358,6 +358,59 @@ static void test_a_long_queue_needs_no_memory_until_it_is_used(void **state)
     assert_int_equal(dnstap_close(tap, 0), DNSTAP_OK);
 }
 
+/* A listening socket that nobody serves, which is all it takes to be connected to. */
+static int listener(uint16_t *port)
+{
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    memset(&at, 0, sizeof at);
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, size), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+    *port = ntohs(at.sin_port);
+    return fd;
+}
+
+/* SO_SNDBUF of a tap with such a text, as the system has it once it is connected. */
+static int send_buffer(const char *scheme, uint16_t port, const char *rest)
+{
+    char text[100];
+    dnstap_tap *tap;
+    dnstap_error error;
+    int i, size = 0;
+
+    snprintf(text, sizeof text, "dnstap %s://127.0.0.1:%u %s", scheme, (unsigned)port, rest);
+    tap = dnstap_open(tap_of(text), &error);
+    if (!tap) fail_msg("%s", error.text);
+    for (i = 0; i < 1000 && !size; i++) {
+        assert_int_equal(dnstap_service(tap), DNSTAP_OK);
+        size = dnstap__send_buffer(&tap->link.lower);
+        dnstap__pause();
+    }
+    dnstap_close(tap, 0);
+    return size;
+}
+
+/* CoreDNS does so for tcp only. */
+static void test_writebuffer_is_for_tls_as_for_tcp(void **state)
+{
+    uint16_t port;
+    int fd = listener(&port), one, four;
+
+    (void)state;
+    one = send_buffer("tcp", port, "full");
+    four = send_buffer("tcp", port, "full 4");
+    assert_true(one > 0 && four > 0);
+    assert_int_equal(send_buffer("tls", port, "full {\n skipverify\n}"), one);
+    assert_int_equal(send_buffer("tls", port, "full 4 {\n skipverify\n}"), four);
+    if (four == one) print_message("net.core.wmem_max can't tell 1 from 4 MiB\n");
+    close(fd);
+}
+
 /* What has no effect yet must not be ignored in silence. */
 static void test_what_this_build_has_not_is_refused_by_open(void **state)
 {
@@ -390,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_only_what_coredns_has_is_compared_with_it),
         cmocka_unit_test(test_a_long_identity_gets_the_room_it_needs),
         cmocka_unit_test(test_a_long_queue_needs_no_memory_until_it_is_used),
+        cmocka_unit_test(test_writebuffer_is_for_tls_as_for_tcp),
         cmocka_unit_test(test_what_this_build_has_not_is_refused_by_open),
     };
     int failed = cmocka_run_group_tests_name("directive options", tests, NULL, NULL);
