@@ -388,7 +388,7 @@ static int send_buffer(const char *scheme, uint16_t port, const char *rest)
     if (!tap) fail_msg("%s", error.text);
     for (i = 0; i < 1000 && !size; i++) {
         assert_int_equal(dnstap_service(tap), DNSTAP_OK);
-        size = dnstap__send_buffer(&tap->link.lower);
+        size = dnstap__send_buffer(&tap->links[0].lower);
         dnstap__pause();
     }
     dnstap_close(tap, 0);
