@@ -58,7 +58,7 @@ run="qemu-s390x -L /usr/s390x-linux-gnu -E LD_LIBRARY_PATH=build/root-s390x/usr/
 if ! command -v $compiler >/dev/null || ! command -v qemu-s390x >/dev/null; then
     skip s390x 'no compiler, or no qemu'
 else
-    machine s390x 'codec|frame|ring|message|corpus'
+    machine s390x 'codec|frame|ring|message|corpus|extra(_fuzz)?\.c'
 fi
 
 compiler="gcc-12 -m32 -idirafter /usr/include/$(gcc-12 -print-multiarch)" # <asm/…>
@@ -68,7 +68,7 @@ if ! $compiler "$build/word.c" -o "$build/word" 2>/dev/null; then
     skip i386 'gcc makes no programs of 32 bits; install gcc-12-multilib'
 else
     "$build/word" 2>/dev/null || run="qemu-i386 -E LD_LIBRARY_PATH=${run#*=}"
-    machine i386 'codec|decode|frame|ring|message|edges|faults|tap_files|life|tls\.c'
+    machine i386 'codec|decode|frame|ring|message|edges|faults|tap_files|life|tls\.c|extra(_fuzz)?\.c'
 fi
 
 tail=

@@ -276,8 +276,9 @@ extra_of_exchange() { # QUESTION WHERE ANSWER: in all four messages, as far as e
 extra() {
     query='{type} {name} {class} {size} {>opcode} {>do}'
     where='{proto} {>bufsize} {remote} {local}'
-    collector && back && front --tap "unix://$dir/tap.sock" \
-        --extra "$query $where {rcode} {rsize} {/forward/upstream} {/other} {duration} {foo}" || return
+    answer='{rcode} {rsize} {/forward/upstream} {/other} {duration} {foo}'
+    collector && back || return
+    front --tap "unix://$dir/tap.sock" --extra "$query $where $answer" || return
     at 127.0.0.1 "$port" +notcp A.example.test A >/dev/null &&
         at ::1 "$port" +tcp b.example.test AAAA >/dev/null &&
         at ::1 "$port" +notcp nobody.example.test TXT CH >/dev/null && stop front "$pid" &&

@@ -160,8 +160,12 @@ static void test_edns(void **state)
     check("{>do} {>bufsize}", "false 65535");
     QUERY(ADDITIONAL("\2") OPT("\x04\x00", "\x80", "\0\0") OPT("\x08\x00", "\0", "\0\0"));
     check("{>do} {>bufsize} {size}", "false 2048 52"); /* the last */
+    /* an answer is none */
     QUERY(HEADER "\0\1\0\1\0\0\0\0" QUESTION OPT("\x04\xd0", "\x80", "\0\0"));
-    check("{>do} {>bufsize} {size}", "false 512 41"); /* an answer is none */
+    check("{>do} {>bufsize} {size}", "false 512 41");
+    QUERY(HEADER
+          "\0\1\0\1\0\0\0\1" QUESTION OPT("\x04\xd0", "\x80", "\0\0") "\0\0\1\0\1\0\0\0\0\0\0");
+    check("{>do} {>bufsize} {size}", "false 512 52");
     QUERY(ADDITIONAL("\1") "\0\0\x29\x04\xd0\0\0\x80\0\0\1");
     check("{>do} {>bufsize} {size}", "false 512 30"); /* cut short */
     QUERY(HEADER "\0\0\0\0\0\0\0\1" OPT("\x04\xd0", "\x80", "\0\0"));

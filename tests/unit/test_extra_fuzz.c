@@ -238,7 +238,12 @@ static long echo(void *user, const dnstap_message *m, const char *label, char *o
     return (long)n + 2;
 }
 
-static void append(char *out, const char *from, size_t n) { strncat(out, from, n); }
+static void append(char *out, const char *from, size_t n)
+{
+    size_t used = strlen(out);
+    memcpy(out + used, from, n);
+    out[used + n] = '\0';
+}
 
 /* What stands for the label, from brace to brace; false: it is none. */
 static bool replace(char *out, const char *label, size_t size)
