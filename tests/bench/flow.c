@@ -8,8 +8,8 @@
  *   check       a file: what fstrm_capture wrote there is compared
  *   threads     messages of one thread, and of two; ours only
  *   drop        milliseconds at full speed: what does not fit is dropped
- *   paced       milliseconds at RATE messages a second, in bursts of 32; CPU is what is added to the
- *               same program without a tap
+ *   paced       milliseconds at RATE messages a second, in bursts of 32; CPU is what that adds to
+ *               the same program without a tap
  *   first       milliseconds of silence before each of REPETITIONS messages
  *   idle        seconds of silence between two marks, for strace; REPETITIONS is a side
  *   produce     messages, for callgrind; REPETITIONS is a side

@@ -57,7 +57,7 @@ static bool capture_listens(const char *path)
     return found;
 }
 
-static void capture_start(sink *s, const char *file)
+static inline void capture_start(sink *s, const char *file)
 {
     int tries, out[2];
 
@@ -83,7 +83,7 @@ static void capture_start(sink *s, const char *file)
 }
 
 /* At its end it says how many frames it wrote: ours, START and STOP. */
-static sink_report capture_end(sink *s)
+static inline sink_report capture_end(sink *s)
 {
     char text[2048], *wrote;
     sink_report r;
