@@ -199,6 +199,14 @@ HELPER void collector_read_to_stop(collector *c)
     }
 }
 
+/* Reads until the tap hangs up. */
+HELPER void collector_read_to_end(collector *c)
+{
+    long n;
+
+    while ((n = collector_read(c, PATIENCE)) != 0) assert_true(n > 0);
+}
+
 /* dnstap_close blocks: another thread makes it. */
 typedef struct closing {
     dnstap_tap *tap;
@@ -277,15 +285,35 @@ HELPER void log_many(dnstap_tap *tap, unsigned count)
     while (count--) assert_int_equal(log_next(tap, count % 3), 1);
 }
 
-/* Waits until the tap is in this state. */
+static void rest_until(uint64_t end, const char *wanted, const dnstap_status *s)
+{
+    if (real_ms() > end)
+        fail_msg("not %s; %s: %s", wanted, dnstap_state_name(s->state), s->error.text);
+    poll(NULL, 0, 1);
+}
+
+/* Waits until the tap shows in *s what is wanted. What its thread does is shown a moment later: a
+ * test reads no counter of it but by waiting. */
+#define WAIT_FOR(tap, s, wanted)                                                          \
+    for (uint64_t wait_end = real_ms() + PATIENCE; dnstap_get_status(tap, s), !(wanted);) \
+    rest_until(wait_end, #wanted, s)
+
+/* Waits until the tap is in this state, which must be one that lasts. */
 HELPER void wait_for_state(dnstap_tap *tap, dnstap_state state, dnstap_status *s)
 {
-    uint64_t end = real_ms() + PATIENCE;
+    WAIT_FOR(tap, s, s->state == state);
+}
 
-    for (dnstap_get_status(tap, s); s->state != state; dnstap_get_status(tap, s)) {
-        if (real_ms() > end) fail_msg("%s: %s", dnstap_state_name(s->state), s->error.text);
-        poll(NULL, 0, 1);
-    }
+/* Hangs up, and waits until the tap knows: what it sends before that is lost. */
+HELPER void collector_leave(collector *c, dnstap_tap *tap)
+{
+    dnstap_status s;
+    uint64_t failures;
+
+    dnstap_get_status(tap, &s);
+    failures = s.failures;
+    collector_hang_up(c);
+    WAIT_FOR(tap, &s, s.failures > failures);
 }
 
 #endif

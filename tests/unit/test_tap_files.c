@@ -307,14 +307,9 @@ static bool mount_small(char *where, size_t room)
 
 static void until_failures(dnstap_tap *tap, uint64_t failures)
 {
-    uint64_t end = real_ms() + PATIENCE;
     dnstap_status s;
 
-    do {
-        dnstap_get_status(tap, &s);
-        assert_true(real_ms() < end);
-        poll(NULL, 0, 5);
-    } while (s.failures < failures);
+    WAIT_FOR(tap, &s, s.failures >= failures);
     assert_int_equal(s.error.sys_errno, ENOSPC);
     assert_non_null(strstr(s.error.text, "write: No space left"));
     assert_true(s.queued > 0);
