@@ -77,7 +77,7 @@ build/%: examples/%.c $(wildcard examples/*.h) dnstap.h
 	@mkdir -p build
 	$(program)
 
-build/%: tests/interop/%.c dnstap.h
+build/%: tests/interop/%.c $(wildcard tests/*.h) dnstap.h
 	@mkdir -p build
 	$(CC) $(flags) $(asserts) $(CFLAGS) $< $(LDFLAGS) $(libs) -o $@
 
@@ -92,7 +92,7 @@ build/gen/dnstap.pb-c.o: proto/dnstap.proto
 	$(CC) -O1 -c build/gen/dnstap.pb-c.c -Ibuild/gen -o $@
 
 # A unit test is one program that includes the implementation, to get at its private machines.
-build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) dnstap.h build/gen/dnstap.pb-c.o
+build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/*.h) dnstap.h build/gen/dnstap.pb-c.o
 	@mkdir -p build/unit
 	$(CC) $(flags) $(asserts) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
 	    -lprotobuf-c -lcmocka -o $@

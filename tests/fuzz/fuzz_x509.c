@@ -5,6 +5,7 @@
  * leaf is as the CA signed it; every refusal has a text. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
+#include "../random.h"
 
 #include <sanitizer/asan_interface.h>
 #include <stdio.h>
@@ -26,14 +27,7 @@ static chain chains[CHAINS];
 static size_t chain_count;
 static bytes keys[CHAINS];
 static size_t key_count;
-static uint64_t state;
 static unsigned long accepted, refused, skipped_ok, skipped_bad, keys_ok, keys_bad, texts;
-
-static uint32_t rnd(uint32_t below)
-{
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(state >> 33) % below;
-}
 
 static void die(const char *what)
 {
@@ -183,7 +177,7 @@ static void use_key(const br_x509_class **class_)
     } else {
         for (i = 0; i < key->key.ec.qlen; i++) sum += key->key.ec.q[i];
     }
-    state += sum & 1;
+    random_state ^= (uint64_t)(sum & 1) << 63;
 }
 
 static void verify(dnstap__tls *t, const chain *c)
@@ -375,7 +369,7 @@ int main(int argc, char **argv)
 
     if (argc < 5) die("usage: fuzz_x509 COUNT SEED CA.pem CHAIN.pem... [-- KEY.pem...]");
     count = strtoul(argv[1], NULL, 10);
-    state = strtoull(argv[2], NULL, 10);
+    random_seed(strtoull(argv[2], NULL, 10));
     strict.ca_file = argv[3];
     lax.skipverify = true;
     for (arg = 4; arg < argc && strcmp(argv[arg], "--") && chain_count < CHAINS; arg++)

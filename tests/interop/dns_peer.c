@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "../random.h"
 
 enum { HEADER = 12, WAIT_MS = 10000, ROOM = 65535 };
 
@@ -24,16 +25,6 @@ static int fail(const char *what)
 {
     printf("dns_peer: %s (%s)\n", what, strerror(errno));
     exit(1);
-}
-
-static uint32_t random_state = 2463534242u;
-
-static uint32_t dice(uint32_t sides)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state % sides;
 }
 
 static struct sockaddr_in address(unsigned to)
@@ -239,9 +230,9 @@ static void flood(unsigned count)
 /* Bytes of a query or answer with some of them changed, cut, or added. */
 static size_t spoil(uint8_t *wire, size_t size)
 {
-    for (uint32_t i = dice(6); i > 0; i--) wire[dice((uint32_t)size)] = (uint8_t)dice(256);
-    if (dice(3) == 0) size = dice((uint32_t)size + 1);
-    for (uint32_t i = dice(4) ? 0 : dice(300); i > 0; i--) wire[size++] = (uint8_t)dice(256);
+    for (uint32_t i = rnd(6); i > 0; i--) wire[rnd((uint32_t)size)] = (uint8_t)rnd(256);
+    if (rnd(3) == 0) size = rnd((uint32_t)size + 1);
+    for (uint32_t i = rnd(4) ? 0 : rnd(300); i > 0; i--) wire[size++] = (uint8_t)rnd(256);
     return size;
 }
 
@@ -249,12 +240,12 @@ static void fuzz_stream(void)
 {
     uint8_t wire[512];
     int fd = dial(SOCK_STREAM);
-    for (uint32_t i = dice(5); i > 0; i--) {
-        size_t size = spoil(wire, make_query(wire, dice(99999), true));
+    for (uint32_t i = rnd(5); i > 0; i--) {
+        size_t size = spoil(wire, make_query(wire, rnd(99999), true));
         if (send(fd, wire, size, MSG_NOSIGNAL) < 0) break;
     }
-    if (dice(2)) shutdown(fd, SHUT_WR);
-    if (dice(2)) readable(fd, 1);
+    if (rnd(2)) shutdown(fd, SHUT_WR);
+    if (rnd(2)) readable(fd, 1);
     close(fd);
 }
 
@@ -263,10 +254,10 @@ static void fuzz(unsigned count)
     static uint8_t wire[ROOM];
     int fd = dial(SOCK_DGRAM);
     for (unsigned i = 0; i < count; i++) {
-        size_t size = spoil(wire, make_query(wire, dice(99999), false));
-        if (dice(16) == 0) { /* nothing but noise */
-            size = dice(80);
-            for (size_t k = 0; k < size; k++) wire[k] = (uint8_t)dice(256);
+        size_t size = spoil(wire, make_query(wire, rnd(99999), false));
+        if (rnd(16) == 0) { /* nothing but noise */
+            size = rnd(80);
+            for (size_t k = 0; k < size; k++) wire[k] = (uint8_t)rnd(256);
         }
         send(fd, wire, size, MSG_NOSIGNAL);
         while (readable(fd, i % 64 == 63) && recv(fd, wire, sizeof wire, 0) >= 0) continue;
@@ -334,9 +325,9 @@ static void hostile_stream(int listener)
     static uint8_t wire[ROOM + 2];
     int fd = accept(listener, NULL, NULL);
     ssize_t n = readable(fd, 100) ? recv(fd, wire, 300, 0) : 0;
-    if (n > 2 + HEADER && dice(8)) {
+    if (n > 2 + HEADER && rnd(8)) {
         size_t size = make_answer(wire + 2, (size_t)n - 2, 7);
-        size = dice(2) ? spoil(wire + 2, size) : size;
+        size = rnd(2) ? spoil(wire + 2, size) : size;
         wire[0] = (uint8_t)(size >> 8);
         wire[1] = (uint8_t)size;
         send(fd, wire, spoil(wire, size + 2), MSG_NOSIGNAL);

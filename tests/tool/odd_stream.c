@@ -3,15 +3,9 @@
  * Build: cc -I../.. -o odd_stream odd_stream.c -lprotobuf-nanopb -lbearssl -lpthread */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
+#include "../random.h"
 #include <stdio.h>
 #include <string.h>
-
-static uint32_t below(uint32_t n)
-{
-    static uint32_t state = 1;
-    state = state * 1664525u + 1013904223u; /* Numerical Recipes' generator */
-    return (state >> 8) % n;
-}
 
 static void put_control(dnstap_frame_writer *w)
 {
@@ -67,11 +61,11 @@ static void put_names(void)
     uint8_t dns[1024], name[800];
     for (unsigned i = 0; i < 8000; i++) {
         size_t size = 0;
-        for (uint32_t labels = below(8); labels > 0; labels--) {
-            const uint8_t length = lengths[below(sizeof lengths)];
+        for (uint32_t labels = rnd(8); labels > 0; labels--) {
+            const uint8_t length = lengths[rnd(sizeof lengths)];
             name[size++] = length;
             for (unsigned c = 0; c < length; c++)
-                name[size++] = (uint8_t)(below(2) ? often[below(16)] : (char)below(256));
+                name[size++] = (uint8_t)(rnd(2) ? often[rnd(16)] : (char)rnd(256));
         }
         name[size++] = 0;
         put_query(dns, make_query(dns, name, size, 1, 1));
@@ -98,16 +92,16 @@ static void put_addresses(void)
     uint8_t address[16];
     for (unsigned i = 0; i < 8000; i++) {
         dnstap_message m;
-        dnstap_message_start(&m, 1 + below(15));
+        dnstap_message_start(&m, 1 + rnd(15));
         for (unsigned b = 0; b < 16; b++)
-            address[b] = (uint8_t)(below(4) ? bytes[below(sizeof bytes)] : below(256));
-        if (below(4) == 0) memcpy(address, "\0\0\0\0\0\0\0\0\0\0\377\377", 12);
-        if (below(4) == 0) memset(address, 0, 10 + below(6));
-        m.query_address = m.response_address = dnstap_bytes_of(address, sizes[below(sizeof sizes)]);
-        m.socket_protocol = below(9);
-        m.query_time_sec = m.response_time_sec = (uint64_t)below(1u << 24) << below(16);
-        m.query_time_nsec = m.response_time_nsec = below(1u << 24) * 59;
-        m.present = (uint32_t)(below(2) << 8 | below(2) << 9 | below(2) << 12 | below(2) << 13);
+            address[b] = (uint8_t)(rnd(4) ? bytes[rnd(sizeof bytes)] : rnd(256));
+        if (rnd(4) == 0) memcpy(address, "\0\0\0\0\0\0\0\0\0\0\377\377", 12);
+        if (rnd(4) == 0) memset(address, 0, 10 + rnd(6));
+        m.query_address = m.response_address = dnstap_bytes_of(address, sizes[rnd(sizeof sizes)]);
+        m.socket_protocol = rnd(9);
+        m.query_time_sec = m.response_time_sec = (uint64_t)rnd(1u << 24) << rnd(16);
+        m.query_time_nsec = m.response_time_nsec = rnd(1u << 24) * 59;
+        m.present = (uint32_t)(rnd(2) << 8 | rnd(2) << 9 | rnd(2) << 12 | rnd(2) << 13);
         put(&m);
     }
 }
@@ -125,9 +119,9 @@ static void put_messages(void)
         memcpy(dns + size, record, 16);
         dns[7] = 1;
         size += 16;
-        for (uint32_t faults = below(3); faults > 0; faults--)
-            dns[spots[below(sizeof spots)]] = values[below(sizeof values)];
-        if (i % 4 == 0) size -= below(17);
+        for (uint32_t faults = rnd(3); faults > 0; faults--)
+            dns[spots[rnd(sizeof spots)]] = values[rnd(sizeof values)];
+        if (i % 4 == 0) size -= rnd(17);
         put_query(dns, size);
     }
     for (unsigned pointers = 1; pointers < 140; pointers++) { /* each to the next, then the root */

@@ -2,9 +2,7 @@
 #ifndef CODEC_FRAMES_H
 #define CODEC_FRAMES_H
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "unit.h"
 
 #ifndef TEST_DATA
 #define TEST_DATA "tests/data"

@@ -1,20 +1,8 @@
-/* What the tests of the codec share: fixed random numbers, and when messages are the same. */
+/* What the tests of the codec share: when messages are the same. */
 #ifndef CODEC_SUPPORT_H
 #define CODEC_SUPPORT_H
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static uint64_t seed = 0x9e3779b97f4a7c15u;
-
-static uint32_t rnd(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 20) % below;
-}
+#include "unit.h"
 
 static bool has(const dnstap_message *m, uint64_t value, unsigned number)
 {

@@ -7,16 +7,7 @@
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#define HELPER static __attribute__((unused))
+#include "unit.h"
 
 enum { TAPS = 8, STRICT = 0, LENIENT = 1 };
 

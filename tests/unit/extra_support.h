@@ -3,15 +3,7 @@
 #ifndef EXTRA_SUPPORT_H
 #define EXTRA_SUPPORT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-/* not every test uses them */
-#define HELPER static __attribute__((unused))
+#include "unit.h"
 
 /* Nothing is sent: the messages stay in the ring. */
 static int idle_start(void *self, short *wants)

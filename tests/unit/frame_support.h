@@ -12,14 +12,7 @@
 #ifndef FRAME_SUPPORT_H
 #define FRAME_SUPPORT_H
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+#include "unit.h"
 
 enum { STREAM_ROOM = 1 << 17 };
 
@@ -27,16 +20,6 @@ typedef struct stream {
     size_t size;
     uint8_t data[STREAM_ROOM];
 } stream;
-
-static uint64_t frame_seed = 0x9e3779b97f4a7c15u;
-
-static uint32_t frame_random(uint32_t below)
-{
-    frame_seed ^= frame_seed << 13;
-    frame_seed ^= frame_seed >> 7;
-    frame_seed ^= frame_seed << 17;
-    return (uint32_t)(frame_seed >> 20) % below;
-}
 
 static uint32_t big_endian(const uint8_t *p)
 {
@@ -277,7 +260,7 @@ static void listener_feed(listener *l, const uint8_t *data, size_t size)
         assert_true(used > 0 && (size_t)used <= size - at);
         at += (size_t)used;
         listener_note(l, &frame);
-        if (frame.kind == DNSTAP_FRAME_CONTROL) listener_send(l, 1 + frame_random(40));
+        if (frame.kind == DNSTAP_FRAME_CONTROL) listener_send(l, 1 + rnd(40));
     }
     free(piece);
 }
@@ -288,7 +271,7 @@ static void listener_hear(listener *l, const uint8_t *data, size_t size, uint32_
     size_t at = 0, n;
 
     while (at < size && l->verdict == DNSTAP_OK) {
-        n = 1 + frame_random(longest);
+        n = 1 + rnd(longest);
         if (n > size - at) n = size - at;
         listener_feed(l, data + at, n);
         at += n;

@@ -3,14 +3,7 @@
 #ifndef RING_SUPPORT_H
 #define RING_SUPPORT_H
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+#include "unit.h"
 
 /* A ring whose positions and counts have come to `position`, and which is empty there. */
 static void ring_open(dnstap__ring *r, size_t size, size_t position, size_t limit)

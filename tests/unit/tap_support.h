@@ -5,43 +5,12 @@
 #define TAP_SUPPORT_H
 
 #include <dirent.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <cmocka.h>
-
-/* not every test uses them */
-#define HELPER static __attribute__((unused))
+#include "unit.h"
 
 enum { PRODUCERS = 16, BODY = 900, FRAME_ROOM = 2048 };
 
 #define IDENTITY "ns1"
 #define VERSION "tap test"
-
-static uint64_t seed = 0x9e3779b97f4a7c15u;
-
-HELPER uint32_t rnd(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 20) % below;
-}
-
-HELPER bool test_long(void) { return getenv("TEST_LONG") != NULL; }
-
-HELPER uint64_t real_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* -- messages: the producer is the query's port, the number its time -- */
 

@@ -2,9 +2,7 @@
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include "codec_random.h"
 
@@ -516,5 +514,5 @@ int main(void)
     };
     size_t i;
     for (i = 0; i < sizeof pool; i++) pool[i] = (uint8_t)rnd(256);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

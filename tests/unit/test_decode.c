@@ -2,9 +2,7 @@
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include "codec_frames.h"
 #include "codec_support.h"
@@ -365,5 +363,5 @@ int main(void)
         snprintf(name, sizeof name, "malformed/%s.fstrm", verdicts[i].file);
         add_seeds(name, 3);
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

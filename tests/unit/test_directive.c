@@ -460,7 +460,7 @@ int main(void)
         cmocka_unit_test(test_several_properties_may_share_a_line),
         cmocka_unit_test(test_variables_come_from_the_environment_by_default),
     };
-    int failed = cmocka_run_group_tests_name("directive", tests, NULL, NULL);
+    int failed = RUN_TESTS(tests, NULL, NULL);
 
     forget();
     return failed;

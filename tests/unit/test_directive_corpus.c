@@ -170,7 +170,7 @@ int main(void)
         cmocka_unit_test(test_an_error_is_on_the_line_where_coredns_sees_it),
         cmocka_unit_test(test_the_two_rows_that_differ),
     };
-    int failed = cmocka_run_group_tests_name("directive corpus", tests, NULL, NULL);
+    int failed = RUN_TESTS(tests, NULL, NULL);
 
     free(r.memory);
     return failed;

@@ -8,18 +8,9 @@
 
 enum { TEXTS = 100000, OPTIONS = 20000, MOST = 8192 };
 
-static uint64_t seed = 0x9e3779b97f4a7c15u;
 static reading strict, lenient, again;
 
-static uint32_t rnd(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 20) % below;
-}
-
-static int times(int n) { return getenv("TEST_LONG") ? 10 * n : n; }
+static int times(int n) { return test_long() ? 10 * n : n; }
 
 /* -- texts -- */
 
@@ -342,7 +333,7 @@ int main(void)
         cmocka_unit_test(test_hostile_text_is_read_or_refused_and_nothing_else),
         cmocka_unit_test(test_random_options_come_back),
     };
-    int failed = cmocka_run_group_tests_name("directive fuzz", tests, NULL, NULL);
+    int failed = RUN_TESTS(tests, NULL, NULL);
 
     free(strict.memory);
     free(lenient.memory);

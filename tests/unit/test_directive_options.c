@@ -446,7 +446,7 @@ int main(void)
         cmocka_unit_test(test_writebuffer_is_for_tls_as_for_tcp),
         cmocka_unit_test(test_what_this_build_has_not_is_refused_by_open),
     };
-    int failed = cmocka_run_group_tests_name("directive options", tests, NULL, NULL);
+    int failed = RUN_TESTS(tests, NULL, NULL);
 
     free(r.memory);
     return failed;

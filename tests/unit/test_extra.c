@@ -423,5 +423,5 @@ int main(void)
         cmocka_unit_test(test_the_response),
         cmocka_unit_test(test_durations),
     };
-    return cmocka_run_group_tests_name("extra", tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -337,5 +337,5 @@ int main(void)
         cmocka_unit_test(test_classes_are_spelled_as_recorded),
         cmocka_unit_test(test_names_are_spelled_as_recorded),
     };
-    return cmocka_run_group_tests_name("extra beside CoreDNS", tests, read_rows, free_rows);
+    return RUN_TESTS(tests, read_rows, free_rows);
 }

@@ -7,19 +7,8 @@
 #include "dnstap.h"
 
 #include "extra_support.h"
-#include <time.h>
 
-static uint64_t seed;
-
-static uint32_t rnd(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 20) % below;
-}
-
-static int inputs(void) { return getenv("TEST_LONG") ? 1000000 : 100000; }
+static int inputs(void) { return test_long() ? 1000000 : 100000; }
 
 /* ---- a template of its own, without a tap ---- */
 
@@ -334,10 +323,10 @@ static void test_templates_are_replaced_as_in_coredns(void **state)
 static int choose_seed(void **state)
 {
     const char *given = getenv("SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     (void)state;
-    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     print_message("seed %llu\n", (unsigned long long)seed);
-    seed = seed * 0x9e3779b97f4a7c15u + 1;
+    random_seed(seed);
     return 0;
 }
 
@@ -347,5 +336,5 @@ int main(void)
         cmocka_unit_test(test_hostile_queries_are_never_read_beyond_their_end),
         cmocka_unit_test(test_templates_are_replaced_as_in_coredns),
     };
-    return cmocka_run_group_tests_name("extra of odd input", tests, choose_seed, NULL);
+    return RUN_TESTS(tests, choose_seed, NULL);
 }

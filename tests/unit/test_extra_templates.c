@@ -255,5 +255,5 @@ int main(void)
         cmocka_unit_test(test_the_longest_expansion_is_not_too_large),
         cmocka_unit_test(test_max_message_bounds_a_frame_exactly),
     };
-    return cmocka_run_group_tests_name("extra's templates", tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -355,7 +355,7 @@ static void writer_send(dnstap_frame_writer *w, char *sent)
     dnstap_writer_state before = w->state;
 
     while (w->state == before && (due = dnstap_frame_writer_next(w)).size) {
-        n = 1 + frame_random((uint32_t)due.size);
+        n = 1 + rnd((uint32_t)due.size);
         memcpy(frame + have, due.data, n);
         have += n;
         dnstap_frame_writer_sent(w, n);
@@ -548,5 +548,5 @@ int main(void)
         cmocka_unit_test(test_writer_and_reader_understand_each_other_in_pieces_of_any_size),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -232,7 +232,7 @@ static int converse(dnstap_frame_writer *w, const stream *s, uint32_t longest)
     for (at = 0; at < s->size && result == DNSTAP_OK; at += n) {
         uint8_t *piece;
 
-        n = 1 + frame_random(longest);
+        n = 1 + rnd(longest);
         if (n > s->size - at) n = s->size - at;
         piece = exact_copy(s->data + at, n);
         result = dnstap_frame_writer_receive(w, piece, n);
@@ -271,7 +271,7 @@ static void check_verdict(const char *name, const char *verdict, unsigned frames
 
     stream_from_file(&s, DATA "/malformed", name);
     listener_open(&l, 1 << 17, false);
-    listener_hear(&l, s.data, s.size, 1 + frame_random(60));
+    listener_hear(&l, s.data, s.size, 1 + rnd(60));
     if (!strcmp(verdict, "ok"))
         kept = l.verdict == DNSTAP_OK && l.data == frames;
     else if (!strcmp(verdict, "eof"))
@@ -375,16 +375,16 @@ static void mutate_once(stream *s)
 {
     static const uint32_t edges[] = {0,   1,   3,   4,          5,          11,        512,
                                      513, 516, 517, 0x7fffffff, 0xfffffffc, 0xffffffff};
-    size_t at = frame_random((uint32_t)s->size), n = 1 + frame_random(12);
+    size_t at = rnd((uint32_t)s->size), n = 1 + rnd(12);
     uint8_t *p = s->data + at;
 
     if (n > s->size - at) n = s->size - at;
-    switch (frame_random(6)) {
+    switch (rnd(6)) {
     case 0:
-        *p = (uint8_t)frame_random(256);
+        *p = (uint8_t)rnd(256);
         break;
     case 1:
-        *p = (uint8_t)(*p ^ 1u << frame_random(8));
+        *p = (uint8_t)(*p ^ 1u << rnd(8));
         break;
     case 2: /* twice */
         memmove(p + n, p, s->size - at);
@@ -402,7 +402,7 @@ static void mutate_once(stream *s)
             size_t size = s->size;
 
             s->size = at;
-            put_number(s, edges[frame_random(sizeof edges / sizeof *edges)]);
+            put_number(s, edges[rnd(sizeof edges / sizeof *edges)]);
             s->size = size;
         }
     }
@@ -410,7 +410,7 @@ static void mutate_once(stream *s)
 
 static void mutate(stream *out, const stream *in)
 {
-    uint32_t n = 1 + frame_random(4);
+    uint32_t n = 1 + rnd(4);
 
     out->size = 0;
     put(out, in->data, in->size);
@@ -425,7 +425,7 @@ static void hear_twice(const stream *s, bool both_ways, size_t buffer_size)
     listener_open(&one, buffer_size, both_ways);
     listener_hear(&one, s->data, s->size, STREAM_ROOM);
     listener_open(&many, buffer_size, both_ways);
-    listener_hear(&many, s->data, s->size, 1 + frame_random(30));
+    listener_hear(&many, s->data, s->size, 1 + rnd(30));
     assert_int_equal(one.verdict, many.verdict);
     assert_string_equal(one.sent, many.sent);
     assert_true(one.hash == many.hash);
@@ -449,10 +449,10 @@ static void test_mutated_streams_are_read_alike_in_one_piece_and_in_many(void **
     (void)state;
     for (i = 0; i < TEXTS; i++) stream_from_text(&original[i], texts[i]);
     for (i = 0; i < 200000; i++) {
-        which = frame_random(TEXTS);
+        which = rnd(TEXTS);
         mutate(&s, &original[which]);
         if (which < READERS) {
-            hear_twice(&s, which != 1, SMALLEST + frame_random(3) * 64);
+            hear_twice(&s, which != 1, SMALLEST + rnd(3) * 64);
             continue;
         }
         assert_int_equal(converse(&one, &s, STREAM_ROOM), converse(&many, &s, 1));
@@ -475,5 +475,5 @@ int main(void)
         cmocka_unit_test(test_mutated_streams_are_read_alike_in_one_piece_and_in_many),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -18,14 +18,6 @@ static struct {
     size_t pause_ms;      /* before each read */
 } far;
 
-static size_t real_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (size_t)t.tv_sec * 1000000 + (size_t)t.tv_nsec / 1000;
-}
-
 static void *far_thread(void *argument)
 {
     collector *c = &far.c;
@@ -37,7 +29,7 @@ static void *far_thread(void *argument)
         frames = c->stream.frames;
         if (collector_read(c, 100) == 0) break;
         if (c->stream.frames == frames) continue;
-        DNSTAP_STORE(&far.came_us, real_us());
+        DNSTAP_STORE(&far.came_us, (size_t)real_us());
         DNSTAP_STORE(&far.reads, far.reads + 1);
         DNSTAP_STORE_RELEASE(&far.frames, far.frames + c->stream.frames - frames);
     }
@@ -199,7 +191,7 @@ static void *log_elsewhere(void *argument)
     loop *l = (loop *)argument;
 
     poll(NULL, 0, 250);
-    DNSTAP_STORE(&far.pause_ms, real_us());
+    DNSTAP_STORE(&far.pause_ms, (size_t)real_us());
     log_next(l->tap, 1);
     return NULL;
 }
@@ -217,7 +209,7 @@ static void first_message(loop *l, bool elsewhere)
             pthread_create(&thread, NULL, log_elsewhere, l);
         else {
             loop_for(l, 250);
-            start = real_us();
+            start = (size_t)real_us();
             log_next(l->tap, 0);
         }
         while (DNSTAP_LOAD_ACQUIRE(&far.frames) == frames) {
@@ -370,5 +362,5 @@ int main(void)
         cmocka_unit_test(test_start_is_refused_where_the_users_wake_replaces_the_descriptor),
     };
 
-    return cmocka_run_group_tests_name("own loops", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

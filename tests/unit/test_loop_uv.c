@@ -156,5 +156,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_libuv_loop)};
 
-    return cmocka_run_group_tests_name("libuv", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

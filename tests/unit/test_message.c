@@ -3,9 +3,7 @@
 #include "dnstap.h"
 
 #include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 typedef union address {
     struct sockaddr any;
@@ -190,5 +188,5 @@ int main(void)
         cmocka_unit_test(test_numbers_and_names_that_do_not_exist_have_none),
         cmocka_unit_test(test_message_types_have_short_names),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -320,5 +320,5 @@ int main(void)
         cmocka_unit_test(test_status_is_had_by_a_real_time_thread_on_the_same_processor),
     };
 
-    return cmocka_run_group_tests_name("tap edges", tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

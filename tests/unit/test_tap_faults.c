@@ -502,5 +502,5 @@ int main(void)
         cmocka_unit_test(test_status_taken_while_the_state_changes_has_no_negative_age),
     };
 
-    return cmocka_run_group_tests_name("tap faults", tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

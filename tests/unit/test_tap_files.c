@@ -449,5 +449,5 @@ int main(void)
         cmocka_unit_test(test_named_pipe_takes_pieces_and_raises_no_signal),
     };
 
-    return cmocka_run_group_tests_name("tap files", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

@@ -361,5 +361,5 @@ int main(void)
         cmocka_unit_test(test_ten_thousand_reconnects_leave_nothing_behind),
     };
 
-    return cmocka_run_group_tests_name("tap life", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

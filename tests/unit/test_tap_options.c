@@ -402,5 +402,5 @@ int main(void)
         cmocka_unit_test(test_max_message_bounds_a_frame_exactly),
     };
 
-    return cmocka_run_group_tests_name("tap options", tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

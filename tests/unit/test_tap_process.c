@@ -397,5 +397,5 @@ int main(void)
         cmocka_unit_test(test_writing_to_a_dead_collector_raises_no_signal),
     };
 
-    return cmocka_run_group_tests_name("tap processes", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

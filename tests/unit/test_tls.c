@@ -388,5 +388,5 @@ int main(void)
         cmocka_unit_test(test_every_error_has_a_text),
     };
 
-    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+    return RUN_TESTS(tests, make_certificates, remove_certificates);
 }

@@ -308,5 +308,5 @@ int main(void)
         cmocka_unit_test(test_a_certificate_that_is_cut_or_changed_is_read_within_its_bounds),
     };
 
-    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+    return RUN_TESTS(tests, make_certificates, remove_certificates);
 }

@@ -6,12 +6,6 @@
 
 enum { FRAMES = 60000 };
 
-static uint32_t next_random(uint32_t *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return *seed >> 8;
-}
-
 typedef struct pair {
     dnstap__ring ring;
     size_t refused;
@@ -19,10 +13,10 @@ typedef struct pair {
 
 static size_t frame_size(const dnstap__ring *r, size_t number)
 {
-    uint32_t seed = (uint32_t)number * 2654435761u;
+    uint64_t seed = (number + 1) * 0x9e3779b97f4a7c15u;
     size_t most = number % 16 ? r->size / 8 : r->size / 2;
 
-    return DNSTAP_FRAME_HEADER + 1 + next_random(&seed) % (most - DNSTAP_FRAME_HEADER);
+    return DNSTAP_FRAME_HEADER + 1 + random_of(&seed, (uint32_t)most - DNSTAP_FRAME_HEADER);
 }
 
 static void *produce(void *argument)
@@ -58,7 +52,6 @@ static void consume(pair *p)
     dnstap__ring *r = &p->ring;
     size_t number = 0, done = 0, at, span, frames;
     const uint8_t *data;
-    uint32_t seed = 1;
 
     while (number < FRAMES) {
         at = r->tail;
@@ -67,8 +60,8 @@ static void consume(pair *p)
             sched_yield();
             continue;
         }
-        if (span - done > 1 && next_random(&seed) % 4) /* a transport that takes a part */
-            span = done + 1 + next_random(&seed) % (uint32_t)(span - done);
+        if (span - done > 1 && rnd(4)) /* a transport that takes a part */
+            span = done + 1 + rnd((uint32_t)(span - done));
         number = check_frames(r, data, span, number);
         done = span - dnstap__whole_frames(data, span, &frames);
         dnstap__ring_release(r, at + span - done, frames);
@@ -120,5 +113,5 @@ int main(void)
         cmocka_unit_test(test_two_threads_share_a_large_ring),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

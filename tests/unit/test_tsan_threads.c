@@ -4,9 +4,7 @@
  * tap, of the threads and of the sink agree. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
-#include <setjmp.h>
-#include <stdio.h>
-#include <cmocka.h>
+#include "unit.h"
 
 enum { SLOTS = 8, LIVES = 6, EACH = 1500, THREADS = SLOTS * LIVES, RINGS = 3, BUFFER = 1 << 16 };
 enum { LARGEST_QUERY = 700, MAX_MESSAGE = 600 };
@@ -369,5 +367,5 @@ int main(void)
         cmocka_unit_test(test_numbered_producers_beside_the_taps_own_thread),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

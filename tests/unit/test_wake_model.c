@@ -14,15 +14,7 @@
  *
  * One assumption on time: when a round is over, the stores that were made before it began are
  * visible. Not assumed: that those made during it are. */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdbool.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+#include "unit.h"
 
 /* ---- the model ---- */
 
@@ -469,5 +461,5 @@ int main(void)
         cmocka_unit_test(test_simpler_protocols_leave_messages_behind),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

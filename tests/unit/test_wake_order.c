@@ -7,8 +7,6 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
-#include <stddef.h>
-#include <stdint.h>
 #include <unistd.h>
 #include <sys/syscall.h>
 
@@ -30,12 +28,7 @@ static long traced_barrier(int command);
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include <linux/membarrier.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+#include "unit.h"
 
 /* What the code did with the words of the protocol, as text: l load, s store, x exchange; P
  * published, B bytes, W wake_at, S sleep; b the barrier, c the call. */
@@ -281,5 +274,5 @@ int main(void)
         cmocka_unit_test(test_message_between_any_two_steps_of_the_service_is_not_left_behind),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -4,10 +4,7 @@
  * TEST_LONG=1, else as many as go into ten seconds. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <cmocka.h>
+#include "unit.h"
 
 enum { TURNS = 100000, SECONDS = 5, LOST_MS = 3000, AT_ONCE_US = 5000, START_SIZE = 42 };
 
@@ -35,22 +32,14 @@ static int have_descriptor(void *self)
     return silence[0];
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 /* How long until so many bytes are there; UINT64_MAX: they don't come. */
 static uint64_t wait_for(size_t bytes)
 {
-    uint64_t begin = now_us(), now = begin;
+    uint64_t begin = real_us(), now = begin;
 
     while (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) < bytes) {
         sched_yield();
-        now = now_us();
+        now = real_us();
         if (now - begin > LOST_MS * 1000u) return UINT64_MAX;
     }
     return now - begin;
@@ -102,9 +91,9 @@ static void close_tap(dnstap_tap *tap)
 
 static void idle_us(uint64_t us)
 {
-    uint64_t end = now_us() + us;
+    uint64_t end = real_us() + us;
 
-    while (now_us() < end) {
+    while (real_us() < end) {
     }
 }
 
@@ -112,14 +101,12 @@ static void idle_us(uint64_t us)
 static void take_turns(int flush_ms, unsigned pause_us, size_t turns)
 {
     dnstap_tap *tap = open_tap(flush_ms, false);
-    uint64_t end = now_us() + SECONDS * 1000000u, took, longest = 0;
+    uint64_t end = real_us() + SECONDS * 1000000u, took, longest = 0;
     size_t turn, each = 0, expected = START_SIZE, late = 0;
-    unsigned random = 1;
     dnstap_message m;
 
-    for (turn = 0; turn < turns && (now_us() < end || getenv("TEST_LONG")); turn++) {
-        random = random * 1103515245u + 12345u;
-        idle_us((random >> 16) % (pause_us + 1));
+    for (turn = 0; turn < turns && (real_us() < end || test_long()); turn++) {
+        idle_us(rnd(pause_us + 1));
         dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
         assert_int_equal(dnstap_log(tap, &m), 1);
         took = wait_for(expected + (each ? each : 1));
@@ -170,5 +157,5 @@ int main(void)
         cmocka_unit_test(test_thread_that_polled_before_the_start_still_calls_the_service),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }

@@ -3,16 +3,9 @@
 #ifndef TLS_SUPPORT_H_INCLUDED
 #define TLS_SUPPORT_H_INCLUDED
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
+#include "unit.h"
 
 static char tls_dir[] = "/tmp/dnstap-tls-XXXXXX";
 
