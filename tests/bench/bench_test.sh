@@ -1,28 +1,24 @@
 #!/bin/sh
 # Runs the benchmark for a moment: it must work, what was accepted must arrive, and no row may be
 # missing. Times are not looked at.
-# usage: tests/bench/bench_test.sh BUILD
-cd "$(dirname "$0")/../.." || exit 1
-build=$1
-say() { # STATUS NAME
-    if [ "$1" = 0 ]; then echo "ok - $2"; else echo "not ok - $2"; fi
-}
+# usage: tests/bench/bench_test.sh [BUILD]
+. "$(dirname "$0")/../harness.sh"
+chained=yes
 
 rm -f "$build/bench/smoke.json"
-BENCH=smoke tests/bench/run "$build"
-say $? 'every message that was accepted arrived'
+check 'every message that was accepted arrived' env BENCH=smoke tests/bench/run "$build"
 
-missing=
+absent=
 for name in log log_full log_memcpy log_instructions unix_cpu unix_rate tcp_cpu tcp_rate \
     capture_rate drop_delivered paced_cpu_20k paced_cpu_500k paced_p99_500k first_after_idle \
     idle_wakeups threads_2 extra disabled decode decode_bundle memory loop_poll loop_epoll \
     loop_threads loop_syscalls loop_syscalls_epoll loop_syscalls_idle loop_clocks; do
     grep -q "\"name\": \"$name\", .*\"ours\": -\{0,1\}[0-9]" "$build/bench/smoke.json" ||
-        missing="$missing $name"
+        absent="$absent $name"
 done
-if [ "$missing" = ' decode_bundle' ] && grep -q '^decode_bundle.*skip' "$build/bench/rows"; then
-    echo 'skip - nanopb bundled: its sources are not to be had'
-    missing=
+if [ "$absent" = ' decode_bundle' ] && grep -q '^decode_bundle.*skip' "$build/bench/rows"; then
+    skip 'nanopb bundled' 'its sources are not to be had'
+    absent=
 fi
-[ -z "$missing" ]
-say $? "all figures were taken$missing"
+check "all figures were taken$absent" [ -z "$absent" ]
+finish

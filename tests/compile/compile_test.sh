@@ -2,9 +2,7 @@
 # dnstap.h compiles wherever it is put: C99 and C++11, gcc and clang, every warning an error;
 # whatever is around it, whatever is left out. use.c is the program it is linked with.
 # usage: tests/compile/compile_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=compile
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 mkdir -p "$out/nanopb" "$out/bare"
 
@@ -50,7 +48,7 @@ fi
 sed '/nanopb/d' proto/dnstap.proto >"$out/nanopb/dnstap.proto"
 check 'nanopb generates a dnstap.pb.h for the user' \
     protoc --nanopb_out="$out/nanopb" --proto_path="$out/nanopb" dnstap.proto
-${MAKE:-make} -s "$build/gen/dnstap.pb-c.o"
+built gen/dnstap.pb-c.o
 for order in FIRST THEN; do
     for theirs in dnstap.pb.h dnstap.pb-c.h; do
         # what comes FIRST fixes what the system's headers offer
@@ -90,8 +88,8 @@ done
 [ -z "$all" ] || without 'all of them' $all
 
 # ---- bare metal ----
-if ! command -v arm-none-eabi-gcc >/dev/null; then
-    skip 'Cortex-M3' 'no arm-none-eabi-gcc'
+if why=$(missing arm-none-eabi-gcc); then
+    skip 'Cortex-M3' "$why"
 else
     cp /usr/include/pb*.h "$out/bare"
     check 'Cortex-M3, short enums' arm-none-eabi-gcc $c -Os -mcpu=cortex-m3 -mthumb \
@@ -102,8 +100,8 @@ else
 fi
 
 # ---- installed ----
-root=$PWD/$out/root
-${MAKE:-make} -s build/dnstap
+root=$out/root
+built dnstap
 file dnstap.1 '.TH DNSTAP 1'
 settings="DESTDIR=$root PREFIX=/usr pages=$out/dnstap.1"
 check 'make install' ${MAKE:-make} -s install $settings

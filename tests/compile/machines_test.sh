@@ -3,16 +3,10 @@
 # of 32 bits, by the kernel where it can, else under qemu. Their libraries are packages of that
 # machine, fetched into build/.
 # usage: tests/compile/machines_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-passed=0 failed=0 skipped=0
+. "$(dirname "$0")/../harness.sh"
 
 packages='libcmocka0 libcmocka-dev libprotobuf-c1 libprotobuf-c-dev libnanopb-dev libbearssl0
     libbearssl-dev'
-ok() { passed=$((passed + 1)) && echo "ok - $1"; }
-not_ok() { failed=$((failed + 1)) && echo "not ok - $1"; }
-skip() { skipped=$((skipped + 1)) && echo "skip - $1: $2"; }
 
 # MACHINE TEST: builds and runs one
 try() {
@@ -51,12 +45,12 @@ machine() {
     done
 }
 
-${MAKE:-make} -s "$build/gen/dnstap.pb-c.o" || exit 1
+built gen/dnstap.pb-c.o || exit 1
 
 compiler=s390x-linux-gnu-gcc
 run="qemu-s390x -L /usr/s390x-linux-gnu -E LD_LIBRARY_PATH=build/root-s390x/usr/lib/s390x-linux-gnu"
-if ! command -v $compiler >/dev/null || ! command -v qemu-s390x >/dev/null; then
-    skip s390x 'no compiler, or no qemu'
+if why=$(missing $compiler qemu-s390x); then
+    skip s390x "$why"
 else
     machine s390x 'codec|frame|ring|message|corpus|extra(_fuzz)?\.c'
 fi
@@ -70,8 +64,4 @@ else
     "$build/word" 2>/dev/null || run="qemu-i386 -E LD_LIBRARY_PATH=${run#*=}"
     machine i386 'codec|decode|frame|ring|message|edges|faults|tap_files|life|tls\.c|extra(_fuzz)?\.c'
 fi
-
-tail=
-[ $skipped = 0 ] || tail=", $skipped skipped"
-echo "$passed passed, $failed failed$tail"
-[ $failed = 0 ]
+finish

@@ -2,9 +2,7 @@
 # The manual and the README against the header: every public function stands in the manual's list,
 # every macro among its macros, and the README's programs do what they say.
 # usage: tests/compile/manual_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=manual
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 
 # ---- the manual ----
@@ -34,7 +32,7 @@ check 'the macros come last' sh -c "[ \"\$(grep -n -m 1 '^ \*/' dnstap.h | cut -
 # ---- the README's programs: the first logs a message, the second is a sink ----
 program() { # the N-th, with a socket of ours
     awk -v n="$1" '/^```c$/ { on = ++i == n; next } /^```$/ { on = 0 } on' README.md |
-        sed "s|/tmp/dnstap.sock|$PWD/$out/socket|"
+        sed "s|/tmp/dnstap.sock|$out/socket|"
 }
 program 1 >"$out/producer.c"
 program 2 >"$out/sink.c"
@@ -49,14 +47,11 @@ for switch in '' -DDNSTAP_NO_THREADS; do
     "$out/producer" 2>"$out/said"
     check "without a collector it fails$with" [ $? = 1 ]
     check 'it says why: there is no socket' grep -q 'socket.*No such file' "$out/said"
-    stdbuf -oL "$out/sink" >"$out/received" &
-    sink=$!
-    timeout 10 sh -c "until [ -S $out/socket ]; do sleep 0.02; done"
+    background stdbuf -oL "$out/sink" >"$out/received"
+    wait_for 10 [ -S "$out/socket" ]
     check "with one it does not$with" timeout 10 "$out/producer"
-    check 'the sink prints the message' \
-        timeout 10 sh -c "until grep -q 'type 5 ' $out/received; do sleep 0.02; done"
-    kill $sink
-    wait $sink 2>/dev/null
+    check 'the sink prints the message' wait_for 10 grep -q 'type 5 ' "$out/received"
+    stop_all
 done
 
 finish

@@ -3,9 +3,7 @@
 # called as something in the schema, and every header of POSIX and Linux that a server includes, all
 # of them before dnstap.h; and the warnings that such servers switch on.
 # usage: tests/compile/names_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=names
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 
 file api.c '#include FIRST' "$include" 'int main(void) { return DNSTAP_OK; }'

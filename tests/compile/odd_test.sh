@@ -2,9 +2,7 @@
 # Compilers, libraries and settings that are not the usual: dnstap.h compiles there, or says in one
 # error what it needs; the API alone compiles nearly everywhere.
 # usage: tests/compile/odd_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=odd
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 
 first='#ifdef FIRST
@@ -71,8 +69,8 @@ for compiler in gcc clang; do
 done
 
 # ---- tcc: no __atomic builtins, unless it is new ----
-if ! command -v tcc >/dev/null; then
-    skip 'tcc' 'not installed'
+if why=$(missing tcc); then
+    skip 'tcc' "$why"
 else
     check 'API with tcc' tcc -Wall -Werror -I. -c "$out/api.c" -o "$out/o"
     if echo '__ATOMIC_RELAXED' | tcc -E - | grep -q __ATOMIC; then
@@ -85,8 +83,8 @@ else
 fi
 
 # ---- musl, without the kernel's headers ----
-if ! command -v musl-gcc >/dev/null; then
-    skip 'musl' 'no musl-gcc'
+if why=$(missing musl-gcc); then
+    skip 'musl' "$why"
 else
     mkdir -p "$out/headers"
     cp -r /usr/include/pb*.h /usr/include/bearssl* "$out/headers"

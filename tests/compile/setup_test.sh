@@ -1,9 +1,7 @@
 #!/bin/sh
 # tests/setup, with stubs for what it calls: what it says, installs, and leaves behind.
 # usage: tests/compile/setup_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=setup
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 policy=$out/root/usr/sbin/policy-rc.d
 
@@ -31,7 +29,6 @@ machine() { # an empty one, without systemd
 setup() { env PATH="$out/bin" CALLS="$out/calls" SETUP_ROOT="$out/root" "$@" tests/setup test \
     >"$out/said" 2>&1; }
 called() { grep -q -x -e "$1" "$out/calls"; }
-out=$PWD/$out policy=$PWD/$policy
 
 machine
 check 'what is missing is installed' setup

@@ -2,9 +2,7 @@
 # Without Debian's libraries: dnstap.h beside the sources of nanopb and BearSSL, copied and compiled
 # as the README says, by gcc with glibc and by musl-gcc, there linked statically. The programs run.
 # usage: tests/compile/vendor_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-suite=vendor
+. "$(dirname "$0")/../harness.sh"
 . tests/compile/lib.sh
 
 for package in nanopb bearssl; do
@@ -24,7 +22,7 @@ file tls.c "$implement" "$include" 'int main(void)' '{' '    static dnstap_optio
     '    return 0;' '}'
 
 # ---- what is copied ----
-third=$PWD/$out/third_party
+third=$out/third_party
 mkdir -p "$third/nanopb" "$third/bearssl"
 cp "$nanopb"/pb*.[ch] "$third/nanopb"
 cp -r "$bearssl/inc" "$bearssl/src" "$third/bearssl"
@@ -47,9 +45,9 @@ vendored() { # COMPILER [FLAG]: how it links
     check 'what was logged comes out' "$out/whole"
 }
 vendored gcc
-if command -v musl-gcc >/dev/null; then
-    vendored musl-gcc -static
+if why=$(missing musl-gcc); then
+    skip 'musl' "$why"
 else
-    skip 'musl' 'no musl-gcc'
+    vendored musl-gcc -static
 fi
 finish

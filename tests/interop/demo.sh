@@ -3,19 +3,8 @@
 # questions, and the decoded messages and the tap's counters are printed. All of it on loopback and
 # in a temporary folder; it ends by itself, and badly when a type of message is missing.
 # usage: tests/interop/demo.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-dir=$(mktemp -d) || exit 1
-pids=
-end() {
-    # shellcheck disable=SC2086 # a list of numbers
-    [ -z "$pids" ] || kill -KILL $pids 2>/dev/null
-    wait 2>/dev/null
-    rm -rf "$dir"
-}
-trap end EXIT
-trap 'exit 1' HUP INT TERM
+. "$(dirname "$0")/../harness.sh"
+build=${1:-build} # as it is shown
 
 say() { printf '\n%s\n' "$*"; }
 give_up() {
@@ -23,24 +12,15 @@ give_up() {
     cat "$dir"/*.err >&2 2>/dev/null
     exit 1
 }
-wait_for() { # COMMAND...: until it succeeds, 10 s at most
-    tries=200
-    until "$@" >/dev/null 2>&1; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || give_up "in vain: $*"
-        sleep 0.05
-    done
-}
+await() { wait_for 10 "$@" || give_up 'too slow'; }
 run() { # NAME COMMAND...: in the background; its process is $pid
     name=$1
     shift
     echo "\$ $* &"
-    "$@" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null &
-    pid=$!
-    pids="$pids $pid"
+    background "$@" >"$dir/$name.out" 2>"$dir/$name.err"
 }
 port_of() { # NAME: where that forwarder listens: $port
-    wait_for grep 'listening on' "$dir/$1.err"
+    await grep 'listening on' "$dir/$1.err"
     port=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$dir/$1.err")
 }
 ask() { # SERVER NAME TYPE [tcp]
@@ -73,7 +53,7 @@ HOSTS
 
 say '1. The collector: the tool listens on a unix socket and prints a line for each message.'
 run collector "$build/dnstap" -u "$dir/tap.sock" -q
-wait_for test -S "$dir/tap.sock"
+await test -S "$dir/tap.sock"
 collector=$pid
 
 say '2. A forwarder with a hosts file is the upstream; it has no tap.'
@@ -94,7 +74,7 @@ ask 127.0.0.1 mail.example.test A tcp
 ask $six nobody.example.test A tcp
 
 say '5. What the collector printed: time, type, address, protocol, size, question.'
-wait_for all_arrived 16
+await all_arrived 16
 cat "$dir/collector.out"
 
 say '6. The forwarder ends, and prints its tap'\''s counters.'

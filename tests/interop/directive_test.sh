@@ -4,40 +4,37 @@
 # usage: tests/interop/directive_test.sh [BUILD]
 . "$(dirname "$0")/tls_lib.sh"
 
-for program in forwarder dnstap; do
-    [ -x "$build/$program" ] || (cd "$OLDPWD" && ${MAKE:-make} -s "build/$program") || exit 1
-done
+(cd "$top" && built forwarder dnstap) || exit 1
 if command -v kdig >/dev/null; then
     ask() { kdig +time=6 +retry=0 "$@"; }
 elif command -v dig >/dev/null; then
     ask() { dig +time=6 +tries=1 "$@"; }
 else
     skip 'the specification live' 'neither kdig nor dig is installed'
-    exit 0
+    finish
 fi
 echo '192.0.2.1 a.example.test' >hosts
 
 # ---- sinks: what came is in NAME.out, a message a line ----
 
 unix_sink() { # NAME: listens on NAME.sock
-    "$build/dnstap" -u "$1.sock" --exact >"$1.out" 2>"$1.log" &
-    running="$running $!"
-    until_ok grep -q 'listening' "$1.log"
+    background "$build/dnstap" -u "$1.sock" --exact >"$1.out" 2>"$1.log"
+    wait_for 10 grep -q 'listening' "$1.log"
 }
 tcp_sink() { # NAME: on $port
-    port=$((port + 1))
-    "$build/dnstap" -l "127.0.0.1:$port" --exact >"$1.out" 2>"$1.log" &
-    running="$running $!"
-    until_ok listening 'listening' "$1.log" $!
-    if ! kill -0 $! 2>/dev/null; then tcp_sink "$1"; fi
+    new_port
+    background "$build/dnstap" -l "127.0.0.1:$port" --exact >"$1.out" 2>"$1.log"
+    wait_for 10 listening 'listening' "$1.log" "$pid"
+    if ! kill -0 "$pid" 2>/dev/null; then tcp_sink "$1"; fi
 }
 tls_sink() { # NAME [VERIFY]: socat on $port, with server.pem, before a unix sink
     unix_sink "$1"
-    port=$((port + 1))
-    socat -d -d "openssl-listen:$port,bind=127.0.0.1,reuseaddr,fork,cert=server.pem,key=server.key,\
-verify=${2:-0},cafile=ca.pem" "unix-connect:$1.sock" 2>socat.log &
-    running="$running $!"
-    until_ok listening 'listening on' socat.log $!
+    new_port
+    certificate=cert=server.pem,key=server.key,verify=${2:-0},cafile=ca.pem
+    background socat -d -d \
+        "openssl-listen:$port,bind=127.0.0.1,reuseaddr,fork,$certificate" \
+        "unix-connect:$1.sock" 2>socat.log
+    wait_for 10 listening 'listening on' socat.log "$pid"
 }
 
 # ---- one question, and its messages ----
@@ -45,10 +42,9 @@ verify=${2:-0},cafile=ca.pem" "unix-connect:$1.sock" 2>socat.log &
 # Answers a question with the taps of the text on standard input, and ends in order.
 forward() {
     cat >config
-    "$build/forwarder" --dns 127.0.0.1:0 --hosts hosts --config config 2>forwarder.log &
-    forwarder=$!
-    running="$running $forwarder"
-    until_ok grep -q 'listening on' forwarder.log || return
+    background "$build/forwarder" --dns 127.0.0.1:0 --hosts hosts --config config 2>forwarder.log
+    forwarder=$pid
+    wait_for 10 grep -q 'listening on' forwarder.log || return
     dns=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' forwarder.log)
     ask @127.0.0.1 -p "$dns" a.example.test A | grep -q 192.0.2.1 || return
     kill "$forwarder" && wait "$forwarder"
@@ -58,7 +54,7 @@ count() { [ "$(grep -c "$3" "$2.out")" = "$1" ]; }
 came() { # NAME PATTERN...
     name=$1
     shift
-    until_ok count 2 "$name" '"type": "CLIENT_' || return
+    wait_for 10 count 2 "$name" '"type": "CLIENT_' || return
     for pattern; do
         case $pattern in
         !*) count 0 "$name" "${pattern#!}" || return ;;
@@ -72,8 +68,7 @@ result() { # CASE STATUS
         cat config forwarder.log ./*.out
         not_ok "$1"
     fi
-    stop_all
-    wait 2>/dev/null
+    stop_all KILL
     rm -f ./*.sock ./*.out ./*.log
 }
 full='_message": "'
@@ -136,10 +131,9 @@ dnstap dnstap.sock full { # relative to the working directory
 END
 result 'a relative path, and empty names' $?
 
-if ! command -v socat >/dev/null; then
-    skip 'taps over TLS' 'socat is not installed'
+if why=$(missing socat); then
+    skip 'taps over TLS' "$why"
     finish
-    exit
 fi
 ca ca
 leaf server subjectAltName=DNS:server.test

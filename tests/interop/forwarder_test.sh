@@ -3,64 +3,25 @@
 # ones and upstreams that lie (dns_peer.c), and what arrives at the taps. All on loopback, the
 # forwarder under AddressSanitizer and UBSan, and once under valgrind.
 # usage: tests/interop/forwarder_test.sh [BUILD [PART-OF-A-TEST'S-NAME]]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-only=${2:-}
-passed=0 failed=0
-dir=$(mktemp -d) || exit 1
-pids=
-trap 'kill_all; rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
+. "$(dirname "$0")/../harness.sh"
 
 # ---- what the tests are written with ----
 
-kill_all() {
-    # shellcheck disable=SC2086 # a list of numbers
-    [ -z "$pids" ] || kill -KILL $pids 2>/dev/null
-    wait 2>/dev/null
-    pids=
-}
-wait_for() { # SECONDS COMMAND...: until it succeeds
-    tries=$(($1 * 50))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || { echo "in vain: $*" && return 1; }
-        sleep 0.02
-    done
-}
-check() { # NAME FUNCTION [ARGUMENT...]: one test
-    case $1 in *"$only"*) ;; *) return ;; esac
-    name=$1
-    shift
-    rm -f "$dir"/*.err "$dir"/*.out "$dir"/*.sock
-    if "$@" >"$dir/report" 2>&1; then
-        echo "ok - $name"
-        passed=$((passed + 1))
-    else
-        cat "$dir/report" "$dir"/*.err
-        echo "not ok - $name"
-        failed=$((failed + 1))
-    fi
-    kill_all
-}
+evidence="$dir/*.err"
+before_each() { rm -f "$dir"/*.err "$dir"/*.out "$dir"/*.sock; }
 
 forwarder=$dir/forwarder
 start() { # NAME OPTION...: a forwarder; its process is $pid, its first port $port
     log=$dir/$1.err
     shift
     : >"$log" # an earlier one's words are not this one's
-    $wrap "$forwarder" "$@" 2>"$log" </dev/null &
-    pid=$!
-    pids="$pids $pid"
+    background $wrap "$forwarder" "$@" 2>"$log"
     wait_for 20 grep 'listening on' "$log" || return
     port=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$log" | head -n 1)
 }
 wrap=
 peer() { # COMMAND PORT: an upstream of dns_peer's, there
-    "$build/dns_peer" "$@" &
-    pids="$pids $!"
+    background "$build/dns_peer" "$@"
 }
 stop() { # NAME PID: it ends in order, and nothing was found
     kill -TERM "$2" || return
@@ -69,8 +30,8 @@ stop() { # NAME PID: it ends in order, and nothing was found
 }
 
 if ! grep -q . /proc/net/if_inet6 2>/dev/null; then
-    echo 'skip - all of the forwarder: this machine has no IPv6'
-    exit 0
+    skip 'all of the forwarder' 'this machine has no IPv6'
+    finish
 fi
 # kdig and dig, alike
 if command -v kdig >/dev/null; then
@@ -78,8 +39,8 @@ if command -v kdig >/dev/null; then
 elif command -v dig >/dev/null; then
     ask() { dig +noedns +time=6 +tries=1 "$@"; }
 else
-    echo 'skip - all of the forwarder: neither kdig nor dig is installed'
-    exit 0
+    skip 'all of the forwarder' 'neither kdig nor dig is installed'
+    finish
 fi
 says() { # PATTERN COMMAND...: its output has the pattern, letters in either case
     pattern=$1
@@ -188,9 +149,7 @@ hostile_upstream() {
 # ---- the taps ----
 
 collector() { # the tool at $dir/tap.sock; for each message a line of JSON in $dir/tap.out
-    "$build/dnstap" -u "$dir/tap.sock" --exact -w "$dir/tap.out" 2>"$dir/tool.err" &
-    collector=$!
-    pids="$pids $collector"
+    background "$build/dnstap" -u "$dir/tap.sock" --exact -w "$dir/tap.out" 2>"$dir/tool.err"
     wait_for 5 test -S "$dir/tap.sock"
 }
 ask_all() { # PORT: two of ours in the end, and one refused, over UDP and TCP: 6 questions
@@ -306,8 +265,9 @@ no_collector() {
         grep 'nobody.sock: .*, logged 24, sent 0, dropped 0$' "$dir/front.err"
 }
 late_collector() {
-    back && front --tap "unix://$dir/tap.sock" --full && ask_all ::1 && collector || return
-    wait_for 15 eval "[ -s $dir/tap.out ]" && stop front "$pid" &&
+    back && front --tap "unix://$dir/tap.sock" --full && front_pid=$pid || return
+    ask_all ::1 && collector || return
+    wait_for 15 eval "[ -s $dir/tap.out ]" && stop front "$front_pid" &&
         counters front "unix://$dir/tap.sock" started 24 &&
         wait_for 5 eval "[ \$(wc -l <$dir/tap.out) = 24 ]"
 }
@@ -344,7 +304,7 @@ lines_for_dnstap() {
         examples/forwarder.c
 }
 
-${MAKE:-make} -s "$build/dns_peer" "$build/forwarder" "$build/hello" || exit 1
+built dns_peer forwarder hello dnstap || exit 1
 ${CC:-cc} -std=c99 -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
     examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread -o "$forwarder" || exit 1
 
@@ -370,12 +330,10 @@ check 'without a collector it answers, and ends in time' no_collector
 check 'a collector that comes late gets everything' late_collector
 check '10,000 queries, and the tap has all four messages of each' load 10000
 check 'at most 40 lines concern dnstap' lines_for_dnstap
-if command -v valgrind >/dev/null; then
+if why=$(missing valgrind); then
+    skip 'valgrind finds nothing' "$why"
+else
     check 'valgrind finds nothing in the forwarder' valgrind_finds_nothing
     check 'valgrind finds nothing in hello, and its message is there' hello_is_well
-else
-    echo 'skip - valgrind finds nothing: valgrind is not installed'
 fi
-
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+finish

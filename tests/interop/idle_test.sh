@@ -2,39 +2,17 @@
 # An idle process with a connected tap hardly makes a system call: at most 12 in 10 s, counted by
 # strace, with the tap's own thread and in an own loop.
 # usage: tests/interop/idle_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
+. "$(dirname "$0")/../harness.sh"
 seconds=10 most=12
-passed=0 failed=0 skipped=0
-dir=$(mktemp -d) || exit 1
-collector=
-trap '[ -z "$collector" ] || kill "$collector" 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
 
-finish() {
-    echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
-    [ $failed = 0 ]
-    exit
-}
-ok() { passed=$((passed + 1)) && echo "ok - $1"; }
-not_ok() { failed=$((failed + 1)) && echo "not ok - $1"; }
-
-${MAKE:-make} -s "$build/idle" "$build/dnstap" || exit 1
+built idle dnstap || exit 1
 if ! strace -f -o "$dir/trace" true 2>/dev/null; then
-    skipped=1
-    echo "skip - an idle tap hardly makes a system call: strace is missing or may not trace"
+    skip 'an idle tap hardly makes a system call' 'strace is missing or may not trace'
     finish
 fi
 
-"$build/dnstap" -u "$dir/sock" >"$dir/collected" 2>&1 </dev/null &
-collector=$!
-tries=0
-until [ -S "$dir/sock" ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 500 ] || { not_ok 'the collector listens' && finish; }
-    sleep 0.02
-done
+background "$build/dnstap" -u "$dir/sock" >"$dir/collected" 2>&1
+wait_for 10 [ -S "$dir/sock" ] || { not_ok 'the collector listens' && finish; }
 
 # idle MODE: both modes at once, each traced on its own
 idle() {

@@ -3,27 +3,18 @@
 # BIND, Knot, dnsdist, fstrm_replay and golang-dnstap into our tool; files into dnstap-read, kdig
 # and fstrm_dump. Everything is waited for, with a deadline; a partner that is missing is skipped.
 # usage: tests/interop/live_test.sh [BUILD [PART-OF-A-TEST'S-NAME]]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-only=${2:-}
+. "$(dirname "$0")/../harness.sh"
 data=tests/data
 type=protobuf:dnstap.Dnstap
-passed=0 failed=0 skipped=0
 PATH=$PATH:/usr/sbin:/sbin
 export TZ=UTC
 
-dir=$(mktemp -d /tmp/dnstap-live.XXXXXX) || exit 1
-trap 'stop_all; rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
-
 # ---- what the tests are written with ----
 
-pids=()
+evidence=$dir/log
+before_each() { rm -rf "${dir:?}"/*; } # each has the folder to itself
 start() { # COMMAND...: in the background, its output in $dir/log; $pid is its process
-    "$@" >>"$dir/log" 2>&1 </dev/null &
-    pid=$!
-    pids+=("$pid")
+    background "$@" >>"$dir/log" 2>&1
 }
 stop() { # [SIGNAL [PID]]: ends one, and waits for its end
     local target=${2:-$pid}
@@ -31,50 +22,15 @@ stop() { # [SIGNAL [PID]]: ends one, and waits for its end
     wait "$target" 2>/dev/null
     return 0
 }
-none_left() { ! kill -0 "${pids[@]}"; }
-stop_all() {
-    ((${#pids[@]})) || return 0
-    kill -TERM "${pids[@]}" 2>/dev/null
-    wait_for 3 none_left || kill -KILL "${pids[@]}"
-    wait
-    pids=()
-}
-wait_for() { # SECONDS COMMAND...: until it succeeds
-    local deadline=$((SECONDS + $1 + 1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < deadline)) || { echo "in vain: $*" && return 1; }
-        sleep 0.02
-    done
-}
-next_port=$((20000 + RANDOM % 10000))
-new_port() { # $port: one where nothing listens
-    while port=$((next_port++)) && listens "$port"; do :; done
-}
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-live() { # "NAME" "PROGRAM..." FUNCTION [ARGUMENT...]: one test, in a folder of its own
-    local name=$1 program
-    [[ $name == *$only* ]] || return 0
-    for program in $2; do
-        if ! command -v "$program" >/dev/null; then
-            echo "skip - $name: $program is not installed"
-            skipped=$((skipped + 1))
-            return
-        fi
-    done
-    shift 2
-    rm -rf "${dir:?}"/*
-    if "$@" >"$dir/report" 2>&1; then
-        echo "ok - $name"
-        passed=$((passed + 1))
+live() { # "NAME" "PROGRAM..." FUNCTION [ARGUMENT...]: one test
+    local name=$1 why
+    if why=$(missing $2); then # a list of programs
+        skip "$name" "$why"
     else
-        cat "$dir/report"
-        tail -n 40 "$dir/log" 2>/dev/null
-        echo "not ok - $name"
-        failed=$((failed + 1))
+        shift 2
+        check "$name" "$@"
     fi
-    stop_all
 }
 
 # Two kinds of address for the same test: $tap for our tap, and the partners' own options.
@@ -250,7 +206,7 @@ dnsdist_to_tool() { # unix|tcp
 
 # ---- the tests ----
 
-${MAKE:-make} -s "$build/tap_source" "$build/dnstap" || exit 1
+built tap_source dnstap || exit 1
 
 for over in unix tcp; do
     live "our tap to fstrm_capture over $over" fstrm_capture tap_to_fstrm_capture $over 30000
@@ -274,8 +230,4 @@ for over in unix tcp; do
 done
 live 'BIND to our tool' 'named kdig' bind_to_tool
 live 'Knot to our tool' 'knotd kdig' knot_to_tool
-
-tail=
-((skipped == 0)) || tail=", $skipped skipped"
-echo "$passed passed, $failed failed$tail"
-((failed == 0))
+finish

@@ -283,5 +283,5 @@ accept 'a leaf with a key of rsa:4096' $named
 serve good
 accept 'a client certificate nobody asks for' $named --cert client.pem --key client.key
 
-. "$OLDPWD/tests/interop/tls_files.sh"
+. "$top/tests/interop/tls_files.sh"
 finish

@@ -1,47 +1,16 @@
 # Helpers of the TLS suites, for sourcing: certificates, openssl and tls_peer as each other's peers.
 # Each case prints "ok - NAME", or what was wrong and "not ok - NAME".
-build=$(cd "${1:-build}" && pwd)
-cd "$(dirname "$0")/../.." || exit 1
-[ -x "${TLS_PEER:=$build/tls_peer}" ] || ${MAKE:-make} -s "$build/tls_peer" >&2 || exit 1
-dir=$(mktemp -d) || exit 1
-trap 'stop_all; rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
+. "$(dirname "$0")/../harness.sh"
+chained=yes
+: "${TLS_PEER:=$build/tls_peer}"
+built tls_peer || exit 1
+top=$PWD
 cd "$dir" || exit 1
 printf '[req]\ndistinguished_name = dn\n[dn]\n' >openssl.cnf
 export OPENSSL_CONF=$dir/openssl.cnf
 unset SSL_CERT_FILE FAKE_TIME
-passed=0 failed=0 running=
-port=$((12000 + $$ % 200 * 100)) # below those that the system gives to connections
 now=$(date +%s)
 day=86400
-
-stop_all() {
-    for pid in $running; do kill "$pid" 2>/dev/null; done
-    running=
-}
-ok() {
-    passed=$((passed + 1))
-    echo "ok - $1"
-}
-not_ok() {
-    failed=$((failed + 1))
-    echo "not ok - $1"
-}
-skip() { echo "skip - $1: $2"; }
-finish() {
-    echo "$passed passed, $failed failed"
-    [ $failed = 0 ]
-}
-
-# Waits, at most 10 s, until the command succeeds.
-until_ok() {
-    tries=0
-    until "$@" 2>/dev/null; do
-        tries=$((tries + 1))
-        [ $tries -lt 500 ] || return 1
-        sleep 0.02
-    done
-}
 
 # ---- certificates: files NAME.key and NAME.pem ----
 
@@ -109,12 +78,11 @@ listening() { grep -q "$1" "$2" || ! kill -0 "$3"; } # or it has ended
 
 # start_server OPTION...: openssl s_server that reverses lines; its port is $port.
 start_server() {
-    stop_all
-    port=$((port + 1))
+    stop_all KILL
+    new_port
     : >other.log
-    openssl s_server -accept "127.0.0.1:$port" -rev "$@" >other.log 2>&1 &
-    running="$running $!"
-    until_ok listening ACCEPT other.log "$!"
+    background openssl s_server -accept "127.0.0.1:$port" -rev "$@" >other.log 2>&1
+    wait_for 10 listening ACCEPT other.log "$pid"
     if grep -q 'in use' other.log; then start_server "$@"; fi
 }
 
@@ -128,13 +96,12 @@ peer_client() {
 
 # start_peer OPTION...: tls_peer as server, once; its output goes to server.log.
 start_peer() {
-    stop_all
-    port=$((port + 1))
+    stop_all KILL
+    new_port
     : >server.log
-    "$TLS_PEER" server --listen "$port" "$@" >server.log 2>&1 &
-    peer=$!
-    running="$running $peer"
-    until_ok listening LISTENING server.log $peer
+    background "$TLS_PEER" server --listen "$port" "$@" >server.log 2>&1
+    peer=$pid
+    wait_for 10 listening LISTENING server.log "$peer"
     if grep -q 'in use' server.log; then start_peer "$@"; fi
 }
 
@@ -146,7 +113,7 @@ peer_server() {
     start_peer $5
     shift 5
     : >other.log
-    (echo 'a line that comes back'; [ "$status" != OK ] || until_ok grep -q back other.log) |
+    (echo 'a line that comes back'; [ "$status" != OK ] || wait_for 10 grep -q back other.log) |
         timeout 20 openssl s_client -connect "127.0.0.1:$port" -quiet -no_ign_eof "$@" \
             >other.log 2>other.err
     wait "$peer"
@@ -160,7 +127,7 @@ peer_server() {
 
 # What openssl's side saw of the last case.
 peer_saw() {
-    if until_ok grep -q "$2" other.log other.err; then ok "$1"; else
+    if wait_for 10 grep -q "$2" other.log other.err; then ok "$1"; else
         cat other.log other.err 2>/dev/null
         not_ok "$1"
     fi

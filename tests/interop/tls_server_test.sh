@@ -20,7 +20,7 @@ refuse() { # refuse CASE NAME TEXT "SERVER OPTIONS" OPTION...
 config() { # config CASE NAME TEXT OPTION...: refused before it listens
     title=$1 result=$2 text=$3
     shift 3
-    timeout 10 "$TLS_PEER" server --listen $((port += 1)) "$@" >server.log 2>&1
+    timeout 10 "$TLS_PEER" server --listen $((next_port += 1)) "$@" >server.log 2>&1
     expect "$title" server.log CONFIG "$result" "$text"
 }
 us='--cert server.pem --key server.key'
@@ -145,7 +145,7 @@ expect 'a client that only knocks' server.log FAIL LOCAL_1 'in the TLS handshake
 start_peer $us
 (sleep 30 & echo $! >sleeper && wait) |
     openssl s_client -connect "127.0.0.1:$port" -sess_out session >other.log 2>other.err &
-until_ok grep -q 'Session-ID: [0-9A-F]' other.log
+wait_for 10 grep -q 'Session-ID: [0-9A-F]' other.log
 kill "$(cat sleeper)"
 wait "$peer"
 start_peer $us

@@ -5,14 +5,12 @@
 . "$(dirname "$0")/tls_lib.sh"
 PATH=$PATH:/usr/sbin:/sbin
 
+(cd "$top" && built tap_source) || exit 1
 program=$build/tap_source
-[ -x "$program" ] || (cd "$OLDPWD" && ${MAKE:-make} -s build/tap_source) || exit 1
-for needed in fstrm_capture socat; do
-    command -v $needed >/dev/null || {
-        skip 'our tap over TLS' "$needed is not installed"
-        exit 0
-    }
-done
+if why=$(missing fstrm_capture socat); then
+    skip 'our tap over TLS' "$why"
+    finish
+fi
 ca ca
 ca wrongca
 leaf server subjectAltName=IP:127.0.0.1
@@ -20,18 +18,18 @@ export SSL_CERT_FILE=$dir/ca.pem
 
 # collector [SOCAT-OPTIONS]: TLS on $port, what comes is in captured
 collector() {
-    stop_all
-    port=$((port + 1))
+    stop_all KILL
+    new_port
     : >socat.log
     rm -f captured sock
-    fstrm_capture -t protobuf:dnstap.Dnstap -u sock -w captured >capture.log 2>&1 &
-    capture=$!
-    running="$running $capture"
-    until_ok test -S sock
-    socat -d -d "openssl-listen:$port,bind=127.0.0.1,reuseaddr,fork,cert=server.pem,key=server.key,\
-verify=0$1" unix-connect:sock 2>socat.log &
-    running="$running $!"
-    until_ok listening 'listening on' socat.log $!
+    background fstrm_capture -t protobuf:dnstap.Dnstap -u sock -w captured >capture.log 2>&1
+    capture=$pid
+    wait_for 10 test -S sock
+    certificate=cert=server.pem,key=server.key,verify=0
+    background socat -d -d \
+        "openssl-listen:$port,bind=127.0.0.1,reuseaddr,fork,$certificate$1" \
+        unix-connect:sock 2>socat.log
+    wait_for 10 listening 'listening on' socat.log "$pid"
 }
 
 # arrived CASE: what tap_source logged is what fstrm_capture wrote
@@ -53,11 +51,11 @@ for suite in ECDHE-ECDSA-AES256-GCM-SHA384 ECDHE-ECDSA-CHACHA20-POLY1305; do
     arrived "with $suite"
 done
 
-port=$((port + 1))
+new_port
 timeout 100 "$program" "tls://127.0.0.1:$port" 20000 expected >tap.log 2>&1 &
 tap=$!
-until_ok grep -q 'refused' tap.log
-port=$((port - 1))
+wait_for 10 grep -q 'refused' tap.log
+next_port=$port # where the tap looks for it
 collector ''
 wait $tap
 arrived 'a collector that comes later'
@@ -68,7 +66,7 @@ collector ''
 SSL_CERT_FILE=$dir/changing.pem timeout 100 "$program" "tls://127.0.0.1:$port" 20000 expected \
     >tap.log 2>&1 &
 tap=$!
-until_ok grep -q 'certificate is of no CA in .*changing.pem' tap.log
+wait_for 10 grep -q 'certificate is of no CA in .*changing.pem' tap.log
 cp ca.pem changing.pem
 wait $tap
 arrived 'a CA file that is exchanged meanwhile'
@@ -83,21 +81,19 @@ records() { # the types of the records in a file, each once
 refused() { # refused CASE TEXT: nothing but handshake and alert records went out
     collector ''
     behind=$port
-    port=$((port + 1))
+    new_port
     : >proxy.log
     rm -f wire.bin
-    socat -d -d -r wire.bin "tcp-listen:$port,bind=127.0.0.1,reuseaddr,fork" \
-        "tcp:127.0.0.1:$behind" 2>proxy.log &
-    running="$running $!"
-    until_ok listening 'listening on' proxy.log $!
-    timeout 100 "$program" "tls://127.0.0.1:$port" 1000 >tap.log 2>&1 &
-    tap=$!
-    running="$running $tap"
-    if until_ok grep -q "^tls://127.0.0.1:$port: .*$2" tap.log; then ok "$1 is refused"; else
+    background socat -d -d -r wire.bin "tcp-listen:$port,bind=127.0.0.1,reuseaddr,fork" \
+        "tcp:127.0.0.1:$behind" 2>proxy.log
+    wait_for 10 listening 'listening on' proxy.log "$pid"
+    background timeout 100 "$program" "tls://127.0.0.1:$port" 1000 >tap.log 2>&1
+    tap=$pid
+    if wait_for 10 grep -q "^tls://127.0.0.1:$port: .*$2" tap.log; then ok "$1 is refused"; else
         cat tap.log
         not_ok "$1 is refused"
     fi
-    until_ok sh -c '[ "$(wc -c <wire.bin)" -gt 300 ]' # several attempts
+    wait_for 10 sh -c '[ "$(wc -c <wire.bin)" -gt 300 ]' # several attempts
     kill $tap
     wait $tap
     sent=$(records wire.bin)

@@ -17,13 +17,12 @@ theirs='-cert server.pem -key server.key'
 proxy() {
     behind=$port
     rm -f wire.bin
-    port=$((port + 1))
+    new_port
     : >proxy.log
-    socat -d -d "$@" "tcp-listen:$port,bind=127.0.0.1,reuseaddr,nodelay" \
-        "tcp:127.0.0.1:$behind,nodelay" 2>proxy.log &
-    proxy=$!
-    running="$running $proxy"
-    until_ok listening 'listening on' proxy.log $proxy
+    background socat -d -d "$@" "tcp-listen:$port,bind=127.0.0.1,reuseaddr,nodelay" \
+        "tcp:127.0.0.1:$behind,nodelay" 2>proxy.log
+    proxy=$pid
+    wait_for 10 listening 'listening on' proxy.log "$proxy"
 }
 
 # peers CASE "CLIENT OPTIONS" "SERVER OPTIONS": tls_peer against itself
@@ -48,16 +47,16 @@ through=-b1 peers 'one byte at a time, client certificate' '--cert client.pem --
 peers '100 MB, full buffers' '--bytes 100000000 --io bidi' ''
 peers '100 MB through the smallest buffers' '--bytes 100000000 --io 1434' '--io 1434'
 start_server_file() { # a server that keeps what it receives in received.bin, its process in $server
-    stop_all
-    port=$((port + 1))
+    stop_all KILL
+    new_port
     : >other.log
     [ -p held ] || mkfifo held # its input must not end, or it would end too
     # shellcheck disable=SC2086
     openssl s_server -accept "127.0.0.1:$port" -naccept 1 -quiet $theirs <>held >received.bin \
         2>other.log &
     server=$!
-    running="$running $server"
-    until_ok grep -q ":$(printf %04X "$port") 00000000:0000 0A" /proc/net/tcp
+    pids="$pids $server"
+    wait_for 10 listens "$port"
 }
 
 # -- closing --
@@ -67,7 +66,7 @@ sent() { # the first $1 bytes of what the client sends
 start_server_file
 proxy -b64
 peer_client 'close with data on its way' OK BR_ERR_OK closed= $named --bytes 100000000 --noflush
-until_ok sh -c '[ -s received.bin ]'
+wait_for 10 test -s received.bin
 stop_all
 size=$(wc -c <received.bin)
 sent "$size" | cmp - received.bin && [ "$size" -ge 16384 ] && [ $((size % 16384)) = 0 ] &&
@@ -77,7 +76,7 @@ sent "$size" | cmp - received.bin && [ "$size" -ge 16384 ] && [ $((size % 16384)
 start_server_file
 "$TLS_PEER" client --connect "127.0.0.1:$port" $named >client.log 2>&1 &
 peer=$!
-until_ok sh -c '[ "$(wc -c <received.bin)" = 2000 ]'
+wait_for 10 sh -c '[ "$(wc -c <received.bin)" = 2000 ]'
 kill -9 "$server"
 wait $peer
 expect 'an end without close_notify is told' client.log FAIL LOCAL_1 closed=eof
@@ -87,17 +86,16 @@ start_server_file
 "$TLS_PEER" client --connect "127.0.0.1:$port" $named --bytes 1000000000 --timeout 1000 \
     >client.log 2>&1 &
 peer=$!
-until_ok sh -c '[ "$(wc -c <received.bin)" -ge 2000 ]'
+wait_for 10 sh -c '[ "$(wc -c <received.bin)" -ge 2000 ]'
 kill -STOP "$server"
 wait $peer
 kill -CONT "$server"
 expect 'a peer that stops reading' client.log FAIL LOCAL_20 deadline
-port=$((port + 1))
-stop_all
+stop_all KILL
+new_port
 : >proxy.log
-socat -d -d -u "tcp-listen:$port,bind=127.0.0.1,reuseaddr" /dev/null 2>proxy.log &
-running="$running $!"
-until_ok listening 'listening on' proxy.log $!
+background socat -d -d -u "tcp-listen:$port,bind=127.0.0.1,reuseaddr" /dev/null 2>proxy.log
+wait_for 10 listening 'listening on' proxy.log "$pid"
 peer_client 'a peer that never answers' FAIL LOCAL_20 'no answer to the TLS handshake' $named \
     --timeout 300
 

@@ -1,42 +1,23 @@
 #!/bin/sh
 # dnstap --check-config: what it prints, where, and with which status.
 # usage: tests/tool/config_test.sh [BUILD]
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-case $build in /*) ;; *) build=$PWD/$build ;; esac
+. "$(dirname "$0")/../harness.sh"
+built dnstap || exit 1
 tool=$build/dnstap
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0
-${MAKE:-make} -s "$tool" || exit 1
 
-check() { # NAME COMMAND...
-    title=$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok - $title"
-    else
-        failed=$((failed + 1))
-        cat "$work/log"
-        echo "not ok - $title"
-    fi
-}
-config() { printf '%b' "$1" >"$work/config"; }
+config() { printf '%b' "$1" >"$dir/config"; }
 run() { # STATUS [OPTION...]: of what stands in config; what it prints is in out and err
     want=$1
     shift
-    "$tool" --check-config "$work/config" "$@" >"$work/out" 2>"$work/err"
+    "$tool" --check-config "$dir/config" "$@" >"$dir/out" 2>"$dir/err"
     got=$?
-    [ $got = "$want" ] || { echo "status $got, not $want" && cat "$work/err" && false; }
+    [ $got = "$want" ] || { echo "status $got, not $want" && cat "$dir/err" && false; }
 }
 prints() { # LINE...: they, and nothing else
-    printf '%s\n' "$@" | cmp - "$work/out" || { cat "$work/out" && false; }
+    printf '%s\n' "$@" | cmp - "$dir/out" || { cat "$dir/out" && false; }
 }
-complains() { grep -q -F -- "$1" "$work/err" || { echo "no '$1'" && cat "$work/err" && false; }; }
-silent() { [ ! -s "$work/$1" ] || { cat "$work/$1" && false; }; }
+complains() { grep -q -F -- "$1" "$dir/err" || { echo "no '$1'" && cat "$dir/err" && false; }; }
+silent() { [ ! -s "$dir/$1" ] || { cat "$dir/$1" && false; }; }
 
 head='"skipverify": false, "cert_file": null, "key_file": null, "ca_file": null'
 head=$head', "server_name": null, "unidirectional": false'
@@ -56,7 +37,7 @@ every_option_has_its_key() {
     config 'dnstap tls://h:1 {\nidentity "a\\"ä"\nversion ""\nskipverify\ntls_ca a\n'
     printf '%s\n' 'tls_cert c k' 'tls_name n' 'unidirectional' 'flush now' 'timeout 2s' \
         'drop_when_disconnected' 'queue 3' '}' 'dnstap listen /l {' 'extra "{type}"' \
-        'socket_mode 0660' 'max_sinks 9' '}' >>"$work/config"
+        'socket_mode 0660' 'max_sinks 9' '}' >>"$dir/config"
     run 0 && prints \
         '{"listen": false, "endpoint": "tls://h:1", "full": false, "writebuffer": 1, "queue": 3, '\
 '"identity": "a\"ä", "version": "", "extra": null, "skipverify": true, "cert_file": "c", '\
@@ -70,7 +51,7 @@ every_option_has_its_key() {
 errors_have_a_place() {
     config 'dnstap /s {\n\n    identitiy x\n}\n'
     run 2 && silent out && complains \
-        "dnstap: $work/config: line 3, column 5: unknown property \"identitiy\"; did you mean" &&
+        "dnstap: $dir/config: line 3, column 5: unknown property \"identitiy\"; did you mean" &&
         complains '; did you mean "identity"?'
 }
 a_later_error_prints_no_tap() {
@@ -91,24 +72,24 @@ variables_may_be_long() {
     config 'dnstap /s { identity {$LONG} version {$UNSET} }\n'
     LONG=$(printf '%065536d' 0)
     export LONG
-    run 0 && grep -q "\"identity\": \"$LONG\", \"version\": \"\"" "$work/out" &&
-        complains 'variable "UNSET" is not set' && [ "$(grep -c UNSET "$work/err")" = 1 ]
+    run 0 && grep -q "\"identity\": \"$LONG\", \"version\": \"\"" "$dir/out" &&
+        complains 'variable "UNSET" is not set' && [ "$(grep -c UNSET "$dir/err")" = 1 ]
     status=$?
     unset LONG
     return $status
 }
 nothing_is_opened() {
-    config "dnstap file://$work/new\ndnstap listen $work/socket\n"
-    run 0 && [ ! -e "$work/new" ] && [ ! -e "$work/socket" ]
+    config "dnstap file://$dir/new\ndnstap listen $dir/socket\n"
+    run 0 && [ ! -e "$dir/new" ] && [ ! -e "$dir/socket" ]
 }
 bad_files() {
-    rm "$work/config"
-    run 2 && complains "$work/config: No such file" || return
-    mkdir "$work/config" && run 2 && complains "$work/config: Is a directory" &&
-        rmdir "$work/config" || return
+    rm "$dir/config"
+    run 2 && complains "$dir/config: No such file" || return
+    mkdir "$dir/config" && run 2 && complains "$dir/config: Is a directory" &&
+        rmdir "$dir/config" || return
     config 'dnstap /s {\n identity a\0b\n}\n'
     run 2 && complains 'byte 23 is NUL, which no option can hold' || return
-    head -c 1100000 /dev/zero | tr '\0' '#' >"$work/config"
+    head -c 1100000 /dev/zero | tr '\0' '#' >"$dir/config"
     run 2 && complains 'larger than 1048576 bytes'
 }
 nothing_in_it() {
@@ -118,7 +99,7 @@ nothing_in_it() {
 flags_that_do_not_go_together() {
     config 'dnstap /s\n'
     run 2 -q && complains '--check-config: goes with --lenient only' &&
-        ! "$tool" --lenient -r x 2>"$work/err" && complains 'goes with --check-config'
+        ! "$tool" --lenient -r x 2>"$dir/err" && complains 'goes with --check-config'
 }
 
 check 'each tap is one JSON object, on a line' each_tap_is_a_line
@@ -133,5 +114,4 @@ check 'files that are no text are refused' bad_files
 check 'no tap at all is said' nothing_in_it
 check 'flags that do not go together are refused' flags_that_do_not_go_together
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+finish

@@ -1,5 +1,5 @@
-/* What every unit test includes: cmocka and what it needs, the clock, random numbers, and RUN_TESTS,
- * which main returns. Include it after dnstap.h. */
+/* What every unit test includes, after dnstap.h: cmocka and what it needs, the clock, random
+ * numbers, and RUN_TESTS, which main returns. */
 #ifndef UNIT_H
 #define UNIT_H
 
