@@ -16,6 +16,7 @@ unit := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
 sanitize = -fsanitize=$(if $(findstring tsan,$@),thread,address$(comma)undefined) \
     -fno-sanitize-recover=all -fno-omit-frame-pointer
 comma := ,
+chosen = $(if $(T),'$(T)')
 # invariants are checked in the tests' programs
 asserts := '-DDNSTAP_ASSERT(x)=((x) ? (void)0 : abort())'
 
@@ -26,15 +27,14 @@ demo: ## install what is missing, build, and show the library at work
 	@$(MAKE) --no-print-directory all
 	@tests/interop/demo.sh build
 
-test: ## install what is missing, and run every test (10 minutes at most)
+test: ## install what is missing, and run every test (10 minutes at most; T=NAME: what has it)
+	@tests/run -n build $(chosen) >/dev/null
 	@tests/setup build test bench
 	@$(MAKE) --no-print-directory all
-	@tests/run build
+	@tests/run build $(chosen)
 
 test-long: ## the same with the full counts of repetition
-	@tests/setup build test bench
-	@$(MAKE) --no-print-directory all
-	@TEST_LONG=1 tests/run build
+	@TEST_LONG=1 $(MAKE) --no-print-directory test
 
 bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
 	@tests/setup build bench
