@@ -324,14 +324,15 @@ extern "C" {
     X(DNSTAP_TIMEOUT, -13, "no progress before the deadline")                                  \
     X(DNSTAP_UNSUPPORTED, -14, "not for this tap or process, or left out of this build")       \
     X(DNSTAP_DISCONNECTED, -15, "not connected, and options.drop_when_disconnected is set")    \
-    X(DNSTAP_CUT, -16, "stream ends inside a frame")
+    X(DNSTAP_CUT, -16, "stream ends inside a frame")                                           \
+    X(DNSTAP_NO_PLACE, -17, "all places are taken; raise max_connections")
 
 /* clang-format off */
 typedef enum dnstap_result {
 #define DNSTAP__X(name, value, text) name = value,
     DNSTAP_RESULTS(DNSTAP__X)
 #undef DNSTAP__X
-    DNSTAP_RESULT_LAST = -16
+    DNSTAP_RESULT_LAST = -17
 } dnstap_result;
 /* clang-format on */
 
@@ -846,7 +847,10 @@ typedef enum dnstap_sink_kind {
     DNSTAP_SINK_OPENED,  /* a connection was accepted, or the file opened */
     DNSTAP_SINK_MESSAGE, /* a frame; message is NULL when it can't be decoded: result says why */
     DNSTAP_SINK_SKIPPED, /* a frame larger than max_frame; frame.size is its length */
-    DNSTAP_SINK_CLOSED   /* result: DNSTAP_OK after STOP, DNSTAP_END without, DNSTAP_CUT, … */
+    DNSTAP_SINK_CLOSED,  /* result: DNSTAP_OK after STOP, DNSTAP_END without, DNSTAP_CUT,
+                          * DNSTAP_TIMEOUT, … */
+    DNSTAP_SINK_REFUSED  /* a connection, which has no number. DNSTAP_NO_PLACE: closed at once;
+                          * DNSTAP_SYSTEM: can't be accepted, and waits; told once, until one can */
 } dnstap_sink_kind;
 
 /* What a sink hands out; all of it is borrowed until the callback returns, or until the next
@@ -859,15 +863,19 @@ typedef struct dnstap_received {
     uint64_t index;      /* of the frame in its stream, from 0 */
     uint32_t connection; /* number of the connection, from 1 */
     const char *peer;    /* the connection's other end, as far as it has a name */
-    const char *text;    /* CLOSED with an error: what happened */
+    const char *text;    /* REFUSED, and CLOSED with an error: what happened */
 } dnstap_received;
 
 typedef struct dnstap_sink_options {
-    const char *endpoint; /* unix:///path, /path, tcp://host:port listen; file:///path is read */
-    uint32_t max_connections; /* more are closed at once; default 64 */
+    /* unix:///path, /path, tcp://host:port listen; file:///path is read. unix://@name: an abstract
+     * socket (Linux); tcp://:port: on all addresses */
+    const char *endpoint;
+    uint32_t max_connections; /* more are refused; default 64 */
     size_t max_frame;    /* larger frames are skipped and counted; default 1 MiB, of memory, each */
     int timeout_ms;      /* for each step of a handshake; default 4,000 */
+    int idle_ms;         /* a connection that is silent for so long is closed; default 0: never */
     bool unidirectional; /* sockets: no handshake */
+    const dnstap_transport *transport; /* file: its bytes come from there instead of the path */
     void *user;
     void (*receive)(void *user, const dnstap_received *received); /* must not call the sink */
     uint64_t (*monotonic_ms)(void *user);
@@ -880,14 +888,17 @@ typedef struct dnstap_sink_status {
     uint64_t frames, bytes;        /* data frames */
     uint64_t skipped, undecodable; /* frames too large; payloads that are not dnstap */
     uint64_t failed;               /* connections that ended with an error */
+    uint64_t refused;              /* connections that found no place */
 } dnstap_sink_status;
 
 /* Listens or opens the file. A unix socket nobody answers on is replaced; one in use, or another
  * kind of file, is an error. NULL on error. */
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error);
-/* In a poll loop, one thread at a time; at most max_connections + 1 descriptors. */
+/* In a poll loop, one thread at a time: fills at most max descriptors (max_connections + 1 are all),
+ * and the timeout for poll in ms. Returns how many: never 0 before the end, which only a file has;
+ * where nothing but time is to be waited for, the only one is -1, which poll passes over. */
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms);
-/* DNSTAP_OK; DNSTAP_END: a file that has ended, there is nothing to poll for. */
+/* Does what can be done now. DNSTAP_OK; DNSTAP_END: a file, and it has ended. */
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
 /* File: the next frame. DNSTAP_OK with received filled in; DNSTAP_END, DNSTAP_CUT or an error
  * after the last, with received->text. */
@@ -1183,12 +1194,6 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #ifndef DNSTAP_CACHE_LINE
 #define DNSTAP_CACHE_LINE (DNSTAP__HAS_THREADS ? 64 : (int)sizeof(size_t))
 #endif
-/* unix://@name is a socket without a file. */
-#if defined(__linux__)
-#define DNSTAP__ABSTRACT 1
-#else
-#define DNSTAP__ABSTRACT 0
-#endif
 #ifdef MSG_NOSIGNAL
 #define DNSTAP__NOSIGNAL MSG_NOSIGNAL
 #else
@@ -1198,6 +1203,11 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #define DNSTAP__POLLFD_SIZE sizeof(struct pollfd)
 #else
 #define DNSTAP__POLLFD_SIZE 0
+#endif
+#if defined(__linux__)
+#define DNSTAP__HAS_ABSTRACT 1 /* unix sockets without a file */
+#else
+#define DNSTAP__HAS_ABSTRACT 0
 #endif
 #if defined(__APPLE__)
 #define DNSTAP__MTIME st_mtimespec
@@ -4061,13 +4071,16 @@ typedef union dnstap__address {
     struct sockaddr_un local;
 } dnstap__address;
 
+/* Linux has unix sockets without a file, whose names begin with a NUL; as texts with an @. */
+static bool dnstap__is_abstract(const char *path) { return DNSTAP__HAS_ABSTRACT && *path == '@'; }
+
 static socklen_t dnstap__address_size(const dnstap__address *a)
 {
     const char *path = a->local.sun_path;
 
     if (a->any.sa_family == AF_INET) return sizeof a->ip.v4;
     if (a->any.sa_family == AF_INET6) return sizeof a->ip.v6;
-    if (path[0]) return sizeof a->local;
+    if (*path) return sizeof a->local;
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(path + 1));
 }
 
@@ -4084,7 +4097,7 @@ static int dnstap__unix_address(dnstap__address *a, const char *endpoint, const 
                             endpoint, (unsigned long)n,
                             (unsigned long)sizeof a->local.sun_path - 1);
     memcpy(a->local.sun_path, path, n);
-    if (DNSTAP__ABSTRACT && *path == '@') a->local.sun_path[0] = '\0';
+    if (dnstap__is_abstract(path)) a->local.sun_path[0] = '\0';
     return DNSTAP_OK;
 }
 
@@ -4611,9 +4624,9 @@ static long dnstap__parse_port(const char *text)
     return port;
 }
 
-/* host:port or [address]:port */
+/* host:port or [address]:port; listens: :port and port 0, too */
 static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const char *text,
-                              bool any_port, dnstap_error *error)
+                              bool listens, dnstap_error *error)
 {
     const char *host = text, *end, *colon;
     long port;
@@ -4636,11 +4649,12 @@ static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const cha
     if (!colon)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: no port; write host:port, as in tcp://127.0.0.1:6000", endpoint);
-    if (end == host || (size_t)(end - host) >= sizeof e->host)
+    if ((end == text && !listens) || (end == host && end != text) ||
+        (size_t)(end - host) >= sizeof e->host)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: host is empty or longer than 253 characters", endpoint);
     port = dnstap__parse_port(colon + 1);
-    if (port < 0 || (!port && !any_port))
+    if (port < 0 || (!port && !listens))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: port \"%s\" is not a number from 1 to 65535", endpoint, colon + 1);
     memcpy(e->host, host, (size_t)(end - host));
@@ -4669,8 +4683,8 @@ static const dnstap__scheme *dnstap__scheme_of(const char *endpoint, const char 
     return NULL;
 }
 
-/* Takes a text apart; e->path points into it. any_port: 0 too, for those who listen. */
-static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool any_port,
+/* Takes a text apart; e->path points into it. listens: it says where to, and not whom to ask. */
+static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool listens,
                                   dnstap_error *error)
 {
     const char *rest;
@@ -4685,8 +4699,7 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
                             "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
                             "that begins with /",
                             endpoint);
-    if (dnstap__is(e, DNSTAP__HOSTED))
-        return dnstap__parse_host(e, endpoint, rest, any_port, error);
+    if (dnstap__is(e, DNSTAP__HOSTED)) return dnstap__parse_host(e, endpoint, rest, listens, error);
     if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
     e->path = rest;
     return DNSTAP_OK;
@@ -4959,7 +4972,7 @@ enum { DNSTAP__ACCEPT_PAUSE_MS = 100 };
 typedef struct dnstap__listener {
     int fd;               /* -1: none */
     const char *endpoint; /* for texts */
-    const char *path;     /* of a unix socket's file; else NULL */
+    const char *path;     /* of a unix socket that has a file; else NULL */
     int family;
     uint16_t port;
     dev_t device; /* of that, as it was made; 0: not yet */
@@ -5005,11 +5018,11 @@ static int dnstap__listen_address(dnstap__listener *l, const dnstap__target *tar
 
     if (target->path) {
         result = dnstap__unix_address(a, l->endpoint, target->path, error);
-        l->path = DNSTAP__ABSTRACT && *target->path == '@' ? NULL : target->path;
         return result < 0 || !l->path ? result : dnstap__clear_path(l, a, error);
     }
     memset(a, 0, sizeof *a);
-    if (dnstap__numeric_address(&a->ip, target->host, target->port)) return DNSTAP_OK;
+    if (dnstap__numeric_address(&a->ip, *target->host ? target->host : "::", target->port))
+        return DNSTAP_OK;
     result = dnstap__getaddrinfo(target->host, target->port, list, &count);
     if (!count)
         return dnstap__fail(error, DNSTAP_SYSTEM, 0, "%s: %s; give a numeric address", l->endpoint,
@@ -5076,6 +5089,23 @@ static void dnstap__listener_look(dnstap__listener *l)
     l->inode = st.st_ino;
 }
 
+static bool dnstap__listen_at(dnstap__listener *l, const dnstap__address *a)
+{
+    if (l->fd >= 0) close(l->fd);
+    l->family = a->any.sa_family;
+    l->fd = socket(a->any.sa_family, SOCK_STREAM, 0);
+    if (l->fd >= 0) dnstap__listen_options(l->fd, a->any.sa_family);
+    return l->fd >= 0 && dnstap__set_nonblocking(l->fd) >= 0 &&
+           !bind(l->fd, &a->any, dnstap__address_size(a)) && !listen(l->fd, 64);
+}
+
+/* All addresses, where it could not be had that those of IPv6 are among them. */
+static bool dnstap__without_inet6(const dnstap__target *target, dnstap__address *a)
+{
+    return !target->path && !*target->host && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) &&
+           dnstap__numeric_address(&a->ip, "0.0.0.0", target->port);
+}
+
 /* Binds and listens. endpoint must outlive the listener; on error dnstap__listener_close is due. */
 static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
                                  const char *endpoint, dnstap_error *error)
@@ -5084,13 +5114,11 @@ static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *targ
     int result;
 
     l->endpoint = endpoint;
+    l->path = target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
     result = dnstap__listen_address(l, target, &a, error);
     if (result < 0) return result;
-    l->family = a.any.sa_family;
-    l->fd = socket(l->family, SOCK_STREAM, 0);
-    if (l->fd >= 0) dnstap__listen_options(l->fd, l->family);
-    if (l->fd < 0 || dnstap__set_nonblocking(l->fd) < 0 ||
-        bind(l->fd, &a.any, dnstap__address_size(&a)) < 0 || listen(l->fd, 64) < 0)
+    if (!dnstap__listen_at(l, &a) &&
+        !(dnstap__without_inet6(target, &a) && dnstap__listen_at(l, &a)))
         return dnstap__listen_failed(l, "listen", error);
     dnstap__listener_look(l);
     return DNSTAP_OK;
@@ -5100,29 +5128,43 @@ static void dnstap__peer_name(const dnstap__listener *l, const dnstap__address *
                               size_t size)
 {
     char host[INET6_ADDRSTRLEN] = "";
+    dnstap__host_port h;
 
-    if (from->any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &from->ip.v4.sin_addr, host, sizeof host);
-        dnstap__format(out, size, "%s:%u", host, (unsigned)ntohs(from->ip.v4.sin_port));
-    } else if (from->any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &from->ip.v6.sin6_addr, host, sizeof host);
-        dnstap__format(out, size, "[%s]:%u", host, (unsigned)ntohs(from->ip.v6.sin6_port));
-    } else
+    if (dnstap__from_sockaddr(&from->any, &h) < 0) {
         dnstap__format(out, size, "%s", l->endpoint);
+        return;
+    }
+    inet_ntop(h.address.size == 4 ? AF_INET : AF_INET6, h.address.data, host, sizeof host);
+    dnstap__format(out, size, h.address.size == 4 ? "%s:%u" : "[%s]:%u", host, (unsigned)h.port);
+}
+
+/* Whether accept's failure is that of one connection, which is gone: accept(2) of Linux hands out
+ * what happened to it on the network, and a firewall's refusal. */
+static bool dnstap__lost_before_accept(int sys_errno)
+{
+    static const int lost[] = {ECONNABORTED, ECONNRESET,  EPROTO,       EPERM,    ENOPROTOOPT,
+                               ENETDOWN,     ENETUNREACH, EHOSTUNREACH, ETIMEDOUT};
+    size_t i;
+
+    for (i = 0; i < sizeof lost / sizeof *lost; i++)
+        if (sys_errno == lost[i]) return true;
+    return false;
 }
 
 /* The next connection's descriptor, its peer's name in peer. DNSTAP_AGAIN: there is none now;
- * DNSTAP_SYSTEM: none can be had, for want of descriptors most likely. */
+ * DNSTAP_DISCONNECTED: it is gone again; DNSTAP_SYSTEM: none can be had, for want of descriptors
+ * most likely. */
 static int dnstap__listener_accept(const dnstap__listener *l, char *peer, size_t size)
 {
     dnstap__address from;
     socklen_t length = sizeof from;
     int fd = accept(l->fd, &from.any, &length);
 
-    if (fd < 0) return dnstap__would_block(errno) ? DNSTAP_AGAIN : DNSTAP_SYSTEM;
+    if (fd < 0 && dnstap__would_block(errno)) return DNSTAP_AGAIN;
+    if (fd < 0) return dnstap__lost_before_accept(errno) ? DNSTAP_DISCONNECTED : DNSTAP_SYSTEM;
     if (dnstap__set_nonblocking(fd) < 0) {
         close(fd);
-        return DNSTAP_SYSTEM;
+        return DNSTAP_DISCONNECTED;
     }
     if (length < sizeof from.any.sa_family) from.any.sa_family = AF_UNIX;
     dnstap__peer_name(l, &from, peer, size);
@@ -8410,12 +8452,13 @@ static void dnstap__accept_all(dnstap_tap *tap)
 {
     char address[sizeof tap->links->peer.address];
     unsigned n = 0;
-    int fd = DNSTAP_AGAIN;
+    int fd = DNSTAP_DISCONNECTED;
 
     if (!tap->desk.ready || !dnstap__accepts(tap)) return;
-    while (n++ < DNSTAP__ACCEPTS &&
-           (fd = dnstap__listener_accept(&tap->desk.listener, address, sizeof address)) >= 0)
-        dnstap__welcome(tap, fd, address);
+    while (n++ < DNSTAP__ACCEPTS && (fd >= 0 || fd == DNSTAP_DISCONNECTED)) {
+        fd = dnstap__listener_accept(&tap->desk.listener, address, sizeof address);
+        if (fd >= 0) dnstap__welcome(tap, fd, address);
+    }
     if (fd == DNSTAP_SYSTEM) dnstap__rest_from_accepting(tap);
     if (fd == DNSTAP_AGAIN) tap->desk.pause = 0;
     if (fd < 0) tap->desk.ready = 0;
@@ -9565,8 +9608,9 @@ typedef struct dnstap__source {
     uint32_t number; /* 0: a place that was never used */
     dnstap_transport transport;
     dnstap__medium medium;
-    uint64_t index, since; /* data frames so far; start of the handshake */
-    bool blocked;          /* our control frame is stuck */
+    uint64_t index; /* data frames so far */
+    uint64_t since; /* the last step of a handshake, then the last bytes */
+    bool blocked;   /* our control frame is stuck */
     dnstap_frame_reader reader;
     char peer[128];
 } dnstap__source;
@@ -9576,7 +9620,8 @@ struct dnstap_sink {
     dnstap__target target;
     char *endpoint;
     dnstap__listener listener; /* fd -1: a file */
-    uint64_t now, accept_at;   /* no descriptors are left: accept again then */
+    uint64_t now, skew;        /* a clock that goes back takes nothing of the sink's time */
+    uint64_t accept_at;        /* accept has failed: again then; 0: it has not */
     dnstap_sink_status status;
     dnstap__source *sources;
     uint32_t numbers;
@@ -9590,7 +9635,24 @@ struct dnstap_sink {
 /* -1: a free place, or a file that has ended. */
 static int dnstap__source_fd(const dnstap__source *s)
 {
-    return s->number ? (s->transport.fd)(s->transport.self) : -1;
+    return s->number && s->transport.fd ? (s->transport.fd)(s->transport.self) : -1;
+}
+
+static uint64_t dnstap__sink_now(dnstap_sink *sink)
+{
+    uint64_t now = (sink->options.monotonic_ms)(sink->options.user) + sink->skew;
+
+    if (now < sink->now) sink->skew += sink->now - now;
+    if (now > sink->now) sink->now = now;
+    return sink->now;
+}
+
+/* When it is to be closed: each step of a handshake has its time, and so has silence, if asked for. */
+static uint64_t dnstap__source_end(const dnstap_sink *sink, const dnstap__source *s)
+{
+    if (sink->listener.fd < 0) return UINT64_MAX; /* a file has time */
+    if (s->reader.state != DNSTAP_READER_DATA) return s->since + (uint64_t)sink->options.timeout_ms;
+    return sink->options.idle_ms > 0 ? s->since + (uint64_t)sink->options.idle_ms : UINT64_MAX;
 }
 
 static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
@@ -9602,6 +9664,15 @@ static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
     out->peer = s->peer;
     out->index = s->index;
     out->text = "";
+}
+
+/* What its end means, told apart from a stream that never began. */
+static const char *dnstap__end_text(const dnstap_frame_reader *r)
+{
+    bool begun = r->have ||
+                 r->state != (r->bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START);
+
+    return begun ? dnstap_strerror(dnstap_frame_reader_eof(r)) : "is empty";
 }
 
 /* A data or skipped frame as it is handed out; false: it was a control frame, or none. */
@@ -9686,25 +9757,24 @@ static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p
 /* One read. GO: more may be there; WAIT: not now; negative: the source is gone. */
 static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
 {
+    dnstap_reader_state before = s->reader.state;
     short wants = 0;
     long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
     int result;
 
     if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (n == DNSTAP_END)
-        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader), NULL), DNSTAP_END;
+        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader),
+                            dnstap__end_text(&s->reader)),
+               DNSTAP_END;
     if (n < 0) return dnstap__drop(sink, s, (int)n, strerror(errno)), DNSTAP_END;
     result = dnstap__digest(sink, s, sink->block, (size_t)n);
+    if (s->reader.state != before || before == DNSTAP_READER_DATA) s->since = sink->now;
     if (result < 0) return dnstap__drop(sink, s, result, NULL), DNSTAP_END;
     /* a peer that closes without waiting for FINISH has said STOP all the same */
     if (!dnstap__reply(s) || (s->reader.state == DNSTAP_READER_END && !s->blocked))
         return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader), NULL), DNSTAP_END;
     return n == DNSTAP__BLOCK ? DNSTAP__GO : DNSTAP__WAIT;
-}
-
-static bool dnstap__shakes_hands(const dnstap__source *s)
-{
-    return s->reader.state < DNSTAP_READER_DATA || s->reader.state == DNSTAP_READER_END;
 }
 
 static void dnstap__serve(dnstap_sink *sink, dnstap__source *s)
@@ -9717,9 +9787,10 @@ static void dnstap__serve(dnstap_sink *sink, dnstap__source *s)
         return;
     }
     while (more > 0 && ++reads <= DNSTAP__READS) more = dnstap__read_source(sink, s);
-    if (more >= 0 && dnstap__shakes_hands(s) &&
-        sink->now - s->since >= (uint64_t)sink->options.timeout_ms)
-        dnstap__drop(sink, s, DNSTAP_TIMEOUT, "no handshake before the deadline");
+    if (more >= 0 && sink->now >= dnstap__source_end(sink, s))
+        dnstap__drop(sink, s, DNSTAP_TIMEOUT,
+                     s->reader.state == DNSTAP_READER_DATA ? "silent for longer than idle_ms"
+                                                           : "no handshake before the deadline");
 }
 
 static dnstap__source *dnstap__free_source(dnstap_sink *sink)
@@ -9750,18 +9821,43 @@ static void dnstap__add_source(dnstap_sink *sink, dnstap__source *s, int fd, con
     dnstap__hand_out(sink, &r);
 }
 
+/* Tells of a connection that did not become one of ours. */
+static void dnstap__refuse_one(dnstap_sink *sink, int result, const char *peer, const char *text)
+{
+    dnstap_received r;
+
+    memset(&r, 0, sizeof r);
+    r.kind = DNSTAP_SINK_REFUSED;
+    r.result = result;
+    r.peer = peer;
+    r.text = text;
+    dnstap__hand_out(sink, &r);
+}
+
+/* No descriptors are left: those who connect wait, and so does the listener. */
+static void dnstap__accept_later(dnstap_sink *sink)
+{
+    char text[96];
+
+    dnstap__format(text, sizeof text, "accept: %s", strerror(errno));
+    if (!sink->accept_at) dnstap__refuse_one(sink, DNSTAP_SYSTEM, sink->listener.endpoint, text);
+    sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
+}
+
+/* False: there is none, or none can be had. */
 static bool dnstap__accept_one(dnstap_sink *sink)
 {
     dnstap__source *s = dnstap__free_source(sink);
     char peer[sizeof s->peer];
     int fd = dnstap__listener_accept(&sink->listener, peer, sizeof peer);
 
-    if (fd == DNSTAP_SYSTEM) sink->accept_at = sink->now + DNSTAP__ACCEPT_PAUSE_MS;
-    if (fd < 0) return false;
-    if (s)
-        dnstap__add_source(sink, s, fd, peer);
-    else
-        close(fd);
+    if (fd == DNSTAP_SYSTEM) return dnstap__accept_later(sink), false;
+    sink->accept_at = 0;
+    if (fd < 0) return fd == DNSTAP_DISCONNECTED;
+    if (s) return dnstap__add_source(sink, s, fd, peer), true;
+    close(fd);
+    sink->status.refused++;
+    dnstap__refuse_one(sink, DNSTAP_NO_PLACE, peer, dnstap_strerror(DNSTAP_NO_PLACE));
     return true;
 }
 
@@ -9789,16 +9885,22 @@ static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
 #endif
 
 #if DNSTAP__HAS_FILES
+static const char *dnstap__source_error(const dnstap__source *s)
+{
+    return s->transport.error ? (s->transport.error)(s->transport.self) : strerror(errno);
+}
+
 static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 {
     dnstap__source *s = &sink->sources[0];
     short wants;
 
     s->transport = dnstap__input_transport(&s->medium.file, sink->target.path);
+    if (sink->options.transport) s->transport = *sink->options.transport;
     s->number = ++sink->numbers;
-    if ((s->transport.start)(s->transport.self, &wants) < 0)
+    if (s->transport.start && (s->transport.start)(s->transport.self, &wants) < 0)
         return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s", sink->target.path,
-                            (s->transport.error)(s->transport.self));
+                            dnstap__source_error(s));
     sink->status.connections = sink->status.open = 1;
     dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
     dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
@@ -9830,9 +9932,9 @@ static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
     if (n == DNSTAP_END)
-        return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader), NULL);
-    if (n < 0)
-        return dnstap__end_input(sink, received, (int)n, (s->transport.error)(s->transport.self));
+        return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
+                                 dnstap__end_text(&s->reader));
+    if (n < 0) return dnstap__end_input(sink, received, (int)n, dnstap__source_error(s));
     sink->block_used = 0;
     sink->block_have = (size_t)n;
     return DNSTAP_OK;
@@ -9949,7 +10051,7 @@ static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *op
         return dnstap__fail(
             error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
-    sink->now = (sink->options.monotonic_ms)(sink->options.user);
+    dnstap__sink_now(sink);
     if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) return dnstap__open_input(sink, error);
     return dnstap__open_listener(sink, error);
 }
@@ -9972,7 +10074,7 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
 
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
-    sink->now = (sink->options.monotonic_ms)(sink->options.user);
+    dnstap__sink_now(sink);
     if (sink->listener.fd < 0)
         dnstap__service_file(sink);
     else
@@ -9980,27 +10082,41 @@ DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
     return sink->listener.fd < 0 && !sink->status.open ? DNSTAP_END : DNSTAP_OK;
 }
 
-DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
+/* The sources' descriptors, behind the n that are there; *at: when the first is to be closed. */
+static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, int n, int max,
+                                  uint64_t *at)
 {
     const dnstap__source *s;
-    uint64_t now = (sink->options.monotonic_ms)(sink->options.user), at = UINT64_MAX, end;
-    int n = 0, fd;
+    uint64_t end;
     uint32_t i;
 
-    if (now < sink->accept_at)
-        at = sink->accept_at;
-    else
-        n = dnstap__add_pollfd(fds, 0, max, sink->listener.fd, POLLIN);
     for (i = 0; i < sink->options.max_connections; i++) {
         s = &sink->sources[i];
-        fd = dnstap__source_fd(s);
-        if (fd < 0) continue;
-        n = dnstap__add_pollfd(fds, n, max, fd, s->blocked ? POLLIN | POLLOUT : POLLIN);
-        end = s->since + (uint64_t)sink->options.timeout_ms;
-        if (sink->listener.fd >= 0 && s->reader.state != DNSTAP_READER_DATA && end < at) at = end;
+        if (dnstap__source_fd(s) < 0) continue;
+        n = dnstap__add_pollfd(fds, n, max, dnstap__source_fd(s),
+                               s->blocked ? POLLIN | POLLOUT : POLLIN);
+        end = dnstap__source_end(sink, s);
+        if (end < *at) *at = end;
     }
-    *timeout_ms = at == UINT64_MAX ? -1 : at <= now ? 0 : (int)(at - now);
     return n;
+}
+
+DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
+{
+    uint64_t now = dnstap__sink_now(sink), at = UINT64_MAX;
+    bool reads = sink->listener.fd < 0, pauses = now < sink->accept_at;
+    int n = dnstap__add_pollfd(fds, 0, max, pauses ? -1 : sink->listener.fd, POLLIN);
+
+    *timeout_ms = -1;
+    if (reads && !sink->status.open) return 0;
+    n = dnstap__source_pollfds(sink, fds, n, max, &at);
+    if (reads && n == 0) at = now; /* its transport has no descriptor */
+    if (pauses && sink->accept_at < at) at = sink->accept_at;
+    if (at != UINT64_MAX) *timeout_ms = at <= now ? 0 : (int)(at - now);
+    if (n > 0 || max <= 0) return n;
+    memset(fds, 0, sizeof *fds);
+    fds->fd = -1;
+    return 1;
 }
 
 DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status)
