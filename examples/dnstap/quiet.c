@@ -58,12 +58,18 @@ static bool read_name(reader *r, question *q)
     return label == 0;
 }
 
+/* As the other tool reads it: the message may end behind the name, or inside the class; what is
+ * missing is 0. */
 static bool read_question(reader *r, question *q)
 {
-    if (!read_name(r, q) || r->size - r->at < 4) return false;
+    q->type = q->class_ = 0;
+    if (!read_name(r, q)) return false;
+    if (r->at == r->size) return true;
+    if (r->size - r->at < 2) return false;
     q->type = get16(r->data + r->at);
-    q->class_ = get16(r->data + r->at + 2);
-    r->at += 4;
+    r->at += 2;
+    if (r->size - r->at >= 2) q->class_ = get16(r->data + r->at);
+    r->at = r->size - r->at >= 2 ? r->at + 2 : r->size;
     return true;
 }
 

@@ -1,5 +1,6 @@
-/* odd_stream KIND: prints a Frame Streams file of many odd messages, the same each time, for two
- * tools to be compared on. KIND: types, classes, names, addresses or messages.
+/* odd_stream KIND [FILE...]: prints a Frame Streams file of many odd messages, the same each time,
+ * for two tools to be compared on. KIND: types, classes, names, addresses, messages, texts, or
+ * mutants, which are the DNS messages of the files with faults put in.
  * Build: cc -I../.. -o odd_stream odd_stream.c -lprotobuf-nanopb -lbearssl -lpthread */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
@@ -14,9 +15,9 @@ static void put_control(dnstap_frame_writer *w)
     dnstap_frame_writer_sent(w, control.size);
 }
 
-static void put(dnstap_message *m)
+static void put(const dnstap_message *m)
 {
-    uint8_t frame[4096] = {0};
+    static uint8_t frame[65536];
     const long size = dnstap_encode(m, frame + 4, sizeof frame - 4);
     if (size < 0) return;
     frame[2] = (uint8_t)(size >> 8);
@@ -137,6 +138,104 @@ static void put_messages(void)
     }
 }
 
+/* One fault: a byte, a bit, a count of the header, a pointer, more bytes, or the end. */
+static size_t spoil(uint8_t *dns, size_t size, size_t room)
+{
+    static const uint8_t values[] = {0, 1, 2, 11, 12, 63, 64, 128, 192, 255};
+    const size_t reach = below(2) && size > 48 ? 48
+                                               : size; /* half of all in the question's place */
+    const size_t at = below((uint32_t)reach), more = 1 + below(4);
+    switch (below(7)) {
+    case 0:
+        return at;
+    case 1:
+        dns[at] ^= (uint8_t)(1u << below(8));
+        break;
+    case 2:
+        dns[4 + below(8)] = values[below(4)];
+        break;
+    case 3:
+        dns[at] = 192;
+        break;
+    case 4:
+        if (size + more > room) break;
+        memmove(dns + at + more, dns + at, size - at);
+        return size + more;
+    case 5:
+        dns[at] = (uint8_t)below(256);
+        break;
+    default:
+        dns[at] = values[below(sizeof values)];
+    }
+    return size;
+}
+
+static void put_mutants_of(dnstap_bytes original)
+{
+    uint8_t dns[4096];
+    for (unsigned i = 0; i < 80 && original.size >= 16 && original.size < sizeof dns; i++) {
+        size_t size = original.size;
+        memcpy(dns, original.data, size);
+        for (uint32_t faults = 1 + below(3); faults > 0 && size >= 16; faults--)
+            size = spoil(dns, size, sizeof dns);
+        put_query(dns, size);
+    }
+}
+
+static bool put_mutants(const char *file)
+{
+    char endpoint[256];
+    dnstap_sink_options options;
+    dnstap_received r;
+    memset(&options, 0, sizeof options);
+    snprintf(endpoint, sizeof endpoint, "file://%s", file);
+    options.endpoint = endpoint;
+    dnstap_sink *sink = dnstap_sink_open(&options, NULL);
+    while (sink && dnstap_sink_next(sink, &r) == DNSTAP_OK) {
+        if (!r.message) continue;
+        put_mutants_of(r.message->query_message);
+        put_mutants_of(r.message->response_message);
+    }
+    dnstap_sink_close(sink);
+    return sink != NULL;
+}
+
+static size_t put_utf8(uint8_t *out, unsigned code)
+{
+    const unsigned more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const uint8_t first[] = {0, 0xc0, 0xe0, 0xf0};
+    out[0] = (uint8_t)(first[more] | code >> 6 * more);
+    for (unsigned i = 1; i <= more; i++) out[i] = (uint8_t)(0x80 | (code >> 6 * (more - i) & 0x3f));
+    return more + 1;
+}
+
+/* Every character there is, and every byte that is none, in the one text that a message has, and in
+ * a name. */
+static void put_texts(void)
+{
+    uint8_t text[256], dns[512];
+    dnstap_policy policy;
+    dnstap_message m;
+    memset(&policy, 0, sizeof policy);
+    for (unsigned code = 0; code < 0x110000 + 256; code += 32) {
+        size_t size = 0;
+        for (unsigned c = code; c < code + 32; c++) {
+            if (c < 0x110000)
+                size += put_utf8(text + 1 + size, c);
+            else
+                text[1 + size++] = (uint8_t)c;
+        }
+        dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+        policy.type = dnstap_bytes_of(text + 1, size);
+        m.policy = &policy;
+        text[0] = (uint8_t)(size < 63 ? size : 63);
+        text[1 + text[0]] = 0;
+        m.query_message = dnstap_bytes_of(dns, make_query(dns, text, text[0] + 2u, 1, 1));
+        m.identity = m.version = m.extra = policy.type;
+        put(&m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *kind = argc > 1 ? argv[1] : "";
@@ -149,6 +248,9 @@ int main(int argc, char **argv)
     if (!strcmp(kind, "names")) put_long_names();
     if (!strcmp(kind, "addresses")) put_addresses();
     if (!strcmp(kind, "messages")) put_messages();
+    if (!strcmp(kind, "texts")) put_texts();
+    for (int i = 2; i < argc; i++)
+        if (!put_mutants(argv[i])) return 1;
     dnstap_frame_writer_stop(&w);
     put_control(&w);
     return 0;
