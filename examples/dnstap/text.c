@@ -64,14 +64,27 @@ static size_t utf8_length(const uint8_t *s, size_t size)
     return n;
 }
 
+static unsigned utf8_code(const uint8_t *s, size_t length)
+{
+    unsigned code = length == 1 ? s[0] : s[0] & (0xffu >> (length + 1));
+    for (size_t i = 1; i < length; i++) code = code << 6 | (s[i] & 0x3fu);
+    return code;
+}
+
 static void text_unicode(text *t, unsigned code)
 {
     const uint8_t pair[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    if (code > 0xffff) { /* RFC 8259, section 7: as UTF-16 has it */
+        text_unicode(t, 0xd7c0 + (code >> 10));
+        text_unicode(t, 0xdc00 + (code & 0x3ff));
+        return;
+    }
     text_string(t, "\\u");
     text_hex(t, dnstap_bytes_of(pair, sizeof pair));
 }
 
-/* A byte that is not UTF-8 becomes the lone surrogate U+DC80 … U+DCFF, so that nothing is lost. */
+/* Printable ASCII only: whatever else there is, some of it a terminal obeys. A byte that is not
+ * UTF-8 becomes the lone surrogate U+DC80 … U+DCFF, so that nothing is lost. */
 void text_json(text *t, dnstap_bytes bytes)
 {
     const uint8_t *s = (const uint8_t *)bytes.data, *end = s + bytes.size;
@@ -80,8 +93,8 @@ void text_json(text *t, dnstap_bytes bytes)
         size_t n = utf8_length(s, (size_t)(end - s));
         if (n == 0)
             text_unicode(t, 0xdc00u + *s);
-        else if (*s < 0x20)
-            text_unicode(t, *s);
+        else if (*s < 0x20 || *s > 0x7e)
+            text_unicode(t, utf8_code(s, n));
         else if (*s == '"' || *s == '\\')
             text_string(t, *s == '"' ? "\\\"" : "\\\\");
         else
