@@ -87,6 +87,7 @@
  *     dnstap_wants(tap, type)               would it be logged? one load, before you fill it in
  *     dnstap_log(tap, message)              any thread; 1, 0 not wanted, negative: dropped, counted
  *     dnstap_log_as(tap, producer, message) the same with your own number of the thread
+ *     dnstap_log_payload(tap, data, size)   what was encoded elsewhere
  *     dnstap_set_enabled(tap, on)           any thread: logs, or does not
  *     dnstap_get_status(tap, status)        any thread: state, counters, the last error
  *     dnstap_get_ring(tap, ring, &bytes, &messages)     how full a ring is
@@ -96,10 +97,13 @@
  *     dnstap_after_fork(tap)                in a child that goes on with a started tap
  *     dnstap_close(tap, ms)                 send what is queued, say STOP, free all
  *   a message: a plain struct that borrows; fill in what you know
+ *     dnstap_fill(m, type, ...)             all that a server knows of a query or response; or:
  *     dnstap_message_start(m, type)         clears it
- *     dnstap_set_query_address(m, sockaddr, protocol), dnstap_set_response_address
+ *     dnstap_set_query_address(m, sockaddr, protocol), dnstap_set_response_address; or
+ *     dnstap_set_query_ip(m, ip, size, port, protocol), dnstap_set_response_ip
  *     dnstap_set_query_time(m, timespec), dnstap_set_response_time
  *     dnstap_bytes_of(data, size)           for messages, zone, extra
+ *     dnstap_is_response(type)              or a query
  *     dnstap_message_type_name(number), dnstap_message_type_from(text): and so for
  *     dnstap_socket_family_, dnstap_socket_protocol_, dnstap_http_protocol_, dnstap_policy_action_,
  *     dnstap_policy_match_
@@ -468,7 +472,22 @@ DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct socka
 DNSTAP_API int dnstap_set_client_address(dnstap_message *m, const struct sockaddr *address,
                                          uint32_t protocol);
 DNSTAP_API int dnstap_set_local_address(dnstap_message *m, const struct sockaddr *address);
+/* Starts m and sets all that a server knows when a query or a response comes in or goes out: who
+ * asks and who answers, when it was asked and (responses) answered, and the DNS message, which is
+ * the query or the response as type says. NULL: not known. All must live as long as m. What is
+ * wrong in it (an address of another family) dnstap_log refuses as DNSTAP_BAD_MESSAGE. */
+DNSTAP_API void dnstap_fill(dnstap_message *m, uint32_t type, const struct sockaddr *query_address,
+                            const struct sockaddr *response_address, uint32_t protocol,
+                            const struct timespec *asked, const struct timespec *answered,
+                            const void *wire, size_t size);
 #endif
+/* The same without sockaddr: ip has 4 or 16 bytes, in network order. */
+DNSTAP_API int dnstap_set_query_ip(dnstap_message *m, const void *ip, size_t size, uint16_t port,
+                                   uint32_t protocol);
+DNSTAP_API int dnstap_set_response_ip(dnstap_message *m, const void *ip, size_t size, uint16_t port,
+                                      uint32_t protocol);
+/* Whether a message of this type is a response. */
+DNSTAP_API bool dnstap_is_response(uint32_t type);
 
 /* Set seconds and nanoseconds, as present even where they are 0; times before 1970 are absent, and
  * a clock of 32 bits is taken to go on to 2106. */
@@ -759,6 +778,9 @@ DNSTAP_API int dnstap_reopen(dnstap_tap *tap);
 DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m);
 /* The same for a caller who numbers his threads 0 … producers - 1. One form for a tap, not both. */
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m);
+/* Logs a payload that was encoded elsewhere (by a forked child, by whom a relay has it from) as it
+ * is, without looking into it; otherwise as dnstap_log. DNSTAP_BAD_MESSAGE: it is empty. */
+DNSTAP_API int dnstap_log_payload(dnstap_tap *tap, const void *payload, size_t size);
 /* Whether a message of this type would be logged: one load. False without a tap (NULL), and
  * dnstap_log returns 0 then. */
 DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type);
@@ -1921,13 +1943,69 @@ DNSTAP_API dnstap_bytes dnstap_bytes_of(const void *data, size_t size)
     return bytes;
 }
 
-#if DNSTAP__POSIX
 /* An address as the schema has it. */
 typedef struct dnstap__host_port {
     uint32_t family, port;
     dnstap_bytes address;
 } dnstap__host_port;
 
+/* Both addresses of a message share one family: other is the one that this must go with. */
+static int dnstap__set_host_port(dnstap_message *m, const dnstap__host_port *h, uint32_t protocol,
+                                 dnstap_bytes other)
+{
+    if (other.data && other.size != h->address.size) return DNSTAP_BAD_MESSAGE;
+    m->socket_family = h->family;
+    m->socket_protocol = protocol;
+    return DNSTAP_OK;
+}
+
+static int dnstap__set_query(dnstap_message *m, const dnstap__host_port *h, uint32_t protocol)
+{
+    int n = dnstap__set_host_port(m, h, protocol, m->response_address);
+    if (n < 0) return n;
+    m->query_address = h->address;
+    m->query_port = h->port;
+    return DNSTAP_OK;
+}
+
+static int dnstap__set_response(dnstap_message *m, const dnstap__host_port *h, uint32_t protocol)
+{
+    int n = dnstap__set_host_port(m, h, protocol, m->query_address);
+    if (n < 0) return n;
+    m->response_address = h->address;
+    m->response_port = h->port;
+    return DNSTAP_OK;
+}
+
+static int dnstap__from_ip(const void *ip, size_t size, uint16_t port, dnstap__host_port *h)
+{
+    if (size != 4 && size != 16) return DNSTAP_BAD_MESSAGE;
+    h->family = size == 4 ? DNSTAP_FAMILY_INET : DNSTAP_FAMILY_INET6;
+    h->port = port;
+    h->address = dnstap_bytes_of(ip, size);
+    return DNSTAP_OK;
+}
+
+DNSTAP_API int dnstap_set_query_ip(dnstap_message *m, const void *ip, size_t size, uint16_t port,
+                                   uint32_t protocol)
+{
+    dnstap__host_port h;
+    int n = dnstap__from_ip(ip, size, port, &h);
+    return n < 0 ? n : dnstap__set_query(m, &h, protocol);
+}
+
+DNSTAP_API int dnstap_set_response_ip(dnstap_message *m, const void *ip, size_t size, uint16_t port,
+                                      uint32_t protocol)
+{
+    dnstap__host_port h;
+    int n = dnstap__from_ip(ip, size, port, &h);
+    return n < 0 ? n : dnstap__set_response(m, &h, protocol);
+}
+
+/* The schema numbers queries odd, and the responses to them one more. */
+DNSTAP_API bool dnstap_is_response(uint32_t type) { return type && type % 2 == 0; }
+
+#if DNSTAP__POSIX
 /* Takes a socket address apart; an IPv4-mapped one is IPv4. h borrows from it. DNSTAP_BAD_MESSAGE:
  * of another family. */
 static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_port *h)
@@ -1954,38 +2032,20 @@ static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_po
     return DNSTAP_OK;
 }
 
-/* Both addresses of a message share one family: other is the one that this must go with. */
-static int dnstap__set_address(dnstap_message *m, const struct sockaddr *address, uint32_t protocol,
-                               dnstap_bytes other, dnstap__host_port *h)
-{
-    int n = dnstap__from_sockaddr(address, h);
-    if (n < 0) return n;
-    if (other.data && other.size != h->address.size) return DNSTAP_BAD_MESSAGE;
-    m->socket_family = h->family;
-    m->socket_protocol = protocol;
-    return DNSTAP_OK;
-}
-
 DNSTAP_API int dnstap_set_query_address(dnstap_message *m, const struct sockaddr *address,
                                         uint32_t protocol)
 {
     dnstap__host_port h;
-    int n = dnstap__set_address(m, address, protocol, m->response_address, &h);
-    if (n < 0) return n;
-    m->query_address = h.address;
-    m->query_port = h.port;
-    return DNSTAP_OK;
+    int n = dnstap__from_sockaddr(address, &h);
+    return n < 0 ? n : dnstap__set_query(m, &h, protocol);
 }
 
 DNSTAP_API int dnstap_set_response_address(dnstap_message *m, const struct sockaddr *address,
                                            uint32_t protocol)
 {
     dnstap__host_port h;
-    int n = dnstap__set_address(m, address, protocol, m->query_address, &h);
-    if (n < 0) return n;
-    m->response_address = h.address;
-    m->response_port = h.port;
-    return DNSTAP_OK;
+    int n = dnstap__from_sockaddr(address, &h);
+    return n < 0 ? n : dnstap__set_response(m, &h, protocol);
 }
 
 /* With the scope, which follows the address on all systems known, where it has one. */
@@ -2057,6 +2117,25 @@ DNSTAP_API void dnstap_set_response_time(dnstap_message *m, const struct timespe
                      DNSTAP__PRESENT(response_time_sec) | DNSTAP__PRESENT(response_time_nsec),
                      time);
 }
+
+#if DNSTAP__POSIX
+DNSTAP_API void dnstap_fill(dnstap_message *m, uint32_t type, const struct sockaddr *query_address,
+                            const struct sockaddr *response_address, uint32_t protocol,
+                            const struct timespec *asked, const struct timespec *answered,
+                            const void *wire, size_t size)
+{
+    bool response = dnstap_is_response(type);
+    int n = DNSTAP_OK;
+    dnstap_message_start(m, type);
+    m->socket_protocol = protocol;
+    if (query_address) n = dnstap_set_query_address(m, query_address, protocol);
+    if (response_address) n |= dnstap_set_response_address(m, response_address, protocol);
+    if (n < 0) m->query_port = UINT32_MAX; /* dnstap_log refuses it, and counts it as bad */
+    if (asked) dnstap_set_query_time(m, asked);
+    if (answered && response) dnstap_set_response_time(m, answered);
+    *(response ? &m->response_message : &m->query_message) = dnstap_bytes_of(wire, size);
+}
+#endif
 
 typedef struct dnstap__name {
     uint32_t value;
@@ -7549,6 +7628,7 @@ DNSTAP__APART int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const 
     dnstap__view view;
 
     if (!dnstap__wanted(DNSTAP_LOAD(&tap->wants), m->type)) return dnstap__refuse(tap, r, 0);
+    if (!tap->extra.count) return dnstap__put_viewed(tap, r, m, NULL, bytes); /* wanted just now */
     dnstap__view_message(&view, m);
     return dnstap__put_viewed(tap, r, m, &view, bytes);
 }
@@ -7586,24 +7666,59 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
     return dnstap__wake_behind(tap, r, result, bytes);
 }
 
+/* A payload as it came. */
+static int dnstap__put_payload(dnstap_tap *tap, dnstap__ring *r, const dnstap_bytes *payload,
+                               size_t *bytes)
+{
+    size_t size = payload->size, end;
+    uint8_t *out;
+
+    if (!DNSTAP_LOAD(&tap->wants)) return dnstap__refuse(tap, r, 0);
+    if (!payload->data || !size) return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
+    if (size > tap->max_message - DNSTAP_FRAME_HEADER)
+        return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
+    out = dnstap__ring_reserve(r, DNSTAP_FRAME_HEADER + size, &end);
+    if (!out) return dnstap__refuse(tap, r, DNSTAP_RING_FULL);
+    dnstap__put32(out, (uint32_t)size);
+    memcpy(out + DNSTAP_FRAME_HEADER, payload->data, size);
+    dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end);
+    *bytes = r->bytes;
+    return 1;
+}
+
+/* What is off the hot path has a message, or a payload: then m is NULL. */
+static int dnstap__put_either(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                              const dnstap_bytes *payload, size_t *bytes)
+{
+    return m ? dnstap__put(tap, r, m, bytes) : dnstap__put_payload(tap, r, payload, bytes);
+}
+
 /* The shared ring: a short spin for its lock. */
-DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
+DNSTAP__COLD int dnstap__record_shared(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                       const dnstap_bytes *payload)
 {
     size_t spins = 0, bytes = 0;
     int result;
 
     while (DNSTAP_LOAD(&r->lock) || DNSTAP_EXCHANGE(&r->lock, 1))
         if (++spins >= DNSTAP__SPINS) return dnstap__refuse_busy(tap, r);
-    result = dnstap__put(tap, r, m, &bytes);
+    result = dnstap__put_either(tap, r, m, payload, &bytes);
     DNSTAP_STORE_RELEASE(&r->lock, 0);
     return dnstap__wake_behind(tap, r, result, bytes);
 }
 
-DNSTAP__COLD int dnstap__record_first(dnstap_tap *tap, const dnstap_message *m)
+/* From a thread that may not have a ring yet. */
+DNSTAP__COLD int dnstap__record_any(dnstap_tap *tap, const dnstap_message *m,
+                                    const dnstap_bytes *payload)
 {
-    dnstap__ring *r = dnstap__claim(tap);
+    dnstap__ring *r = dnstap__my_ring(tap);
+    size_t bytes = 0;
+    int result;
 
-    return r->shared ? dnstap__record_shared(tap, r, m) : dnstap__record(tap, r, m);
+    if (!r) r = dnstap__claim(tap);
+    if (r->shared) return dnstap__record_shared(tap, r, m, payload);
+    result = dnstap__put_either(tap, r, m, payload, &bytes);
+    return dnstap__wake_behind(tap, r, result, bytes);
 }
 
 /* A thread's key holds a ring of its own, never the shared one. */
@@ -7613,7 +7728,14 @@ DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
 
     if (DNSTAP__UNLIKELY(!tap)) return 0;
     r = dnstap__my_ring(tap);
-    return DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m) : dnstap__record_first(tap, m);
+    return DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m) : dnstap__record_any(tap, m, NULL);
+}
+
+DNSTAP_API int dnstap_log_payload(dnstap_tap *tap, const void *payload, size_t size)
+{
+    dnstap_bytes bytes = dnstap_bytes_of(payload, size);
+
+    return tap ? dnstap__record_any(tap, NULL, &bytes) : 0;
 }
 
 /* A message of nobody's ring: to the shared one, where there is one. */
@@ -7621,7 +7743,7 @@ DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
 {
     dnstap__ring *r = &tap->rings[tap->ring_count - 1];
 
-    return r->shared ? dnstap__record_shared(tap, r, m) : dnstap__refuse_busy(tap, r);
+    return r->shared ? dnstap__record_shared(tap, r, m, NULL) : dnstap__refuse_busy(tap, r);
 }
 
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m)

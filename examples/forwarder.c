@@ -101,12 +101,8 @@ static void tap_message(uint32_t type, query *q, const exchange *x, const uint8_
     for (int i = 0; taps[i]; i++) {
         dnstap_message m;
         if (!dnstap_wants(taps[i], type)) continue;
-        dnstap_message_start(&m, type);
-        dnstap_set_query_address(&m, &x->from.sa, x->protocol);
-        dnstap_set_response_address(&m, &x->to.sa, x->protocol);
-        dnstap_set_query_time(&m, &x->asked);
-        if (type % 2 == 0) dnstap_set_response_time(&m, &x->answered); /* odd types are queries */
-        *(type % 2 ? &m.query_message : &m.response_message) = dnstap_bytes_of(dns, size);
+        dnstap_fill(&m, type, &x->from.sa, &x->to.sa, x->protocol, &x->asked, &x->answered, dns,
+                    size);
         m.request = dnstap_bytes_of(q->request, q->size);                    /* extra */
         dnstap_set_client_address(&m, &q->asked.from.sa, q->asked.protocol); /* extra */
         dnstap_set_local_address(&m, &q->asked.to.sa);                       /* extra */

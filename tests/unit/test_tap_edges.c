@@ -255,7 +255,7 @@ static void *show_always(void *argument)
 {
     dnstap_tap *tap = (dnstap_tap *)argument;
 
-    while (show_on) dnstap__count_sent(tap, 1, 1);
+    while (show_on) dnstap__count_sent(&tap->links[0], 1, 1);
     return NULL;
 }
 
