@@ -10332,7 +10332,7 @@ static int dnstap__object(dnstap__words *w, dnstap__objection objection, const c
     dnstap__vformat(error.text + n, sizeof error.text - n, format, args);
     va_end(args);
     if (fatal) w->error = error;
-    if (!fatal && w->how.warning) w->how.warning(w->how.user, &error);
+    if (!fatal && w->how.warning) (w->how.warning)(w->how.user, &error);
     return fatal ? DNSTAP_BAD_OPTION : DNSTAP_OK;
 }
 
@@ -10499,7 +10499,7 @@ static const char *dnstap__variable(dnstap__words *w, const char *name, char *en
     char behind = *end;
 
     *end = '\0';
-    value = w->how.variable ? w->how.variable(w->how.user, name) : dnstap__environment(name);
+    value = w->how.variable ? (w->how.variable)(w->how.user, name) : dnstap__environment(name);
     if (!value)
         dnstap__object(w, DNSTAP__WARNING, "variable \"%s\" is not set",
                        dnstap__show_text(w, name));
@@ -11393,7 +11393,8 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
 /* ---- >>changes ----------------------------------------------------------------------------
  *
  * 0.1.0
- *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks.
+ *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks; options from
+ *   and to configuration text.
  *
  * ---- >>license ----------------------------------------------------------------------------
  *

@@ -421,6 +421,26 @@ static void test_lines_and_blocks_are_taken_in_all_forms(void **state)
     }
 }
 
+/* A word ends on the line where it would end if the variable's value stood there. */
+static void test_line_breaks_of_a_variable_count(void **state)
+{
+    (void)state;
+    assert_int_equal(read_text(&r, "dnstap {$LINES}\nfull", LENIENT), 1);
+    assert_string_equal(r.taps[0].endpoint, "unix://one\ntwo");
+    assert_true(r.taps[0].full);
+    assert_int_equal(read_text(&r, "dnstap {$LINES} full", LENIENT), DNSTAP_BAD_OPTION);
+    assert_int_equal(read_text(&r, "dnstap \"one\ntwo\" full", LENIENT), 1);
+    assert_true(r.taps[0].full);
+}
+
+static void test_messages_show_no_half_characters(void **state)
+{
+    (void)state;
+    read_text(&r, "dnstap /s {\n xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\xc3\xa4y\n}", STRICT);
+    assert_non_null(strstr(r.error.text, "property \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                                         "...\""));
+}
+
 static void test_several_properties_may_share_a_line(void **state)
 {
     (void)state;
@@ -457,6 +477,8 @@ int main(void)
         cmocka_unit_test(test_a_quoted_brace_is_a_value),
         cmocka_unit_test(test_what_is_only_doubtful_is_a_warning),
         cmocka_unit_test(test_lines_and_blocks_are_taken_in_all_forms),
+        cmocka_unit_test(test_line_breaks_of_a_variable_count),
+        cmocka_unit_test(test_messages_show_no_half_characters),
         cmocka_unit_test(test_several_properties_may_share_a_line),
         cmocka_unit_test(test_variables_come_from_the_environment_by_default),
     };
