@@ -12,7 +12,7 @@
  *               runs; CPU is what that adds to the same program without a tap
  *   first       milliseconds of silence before each of REPETITIONS messages
  *   idle        seconds of silence between two marks, for strace; REPETITIONS is a side
- *   produce     messages, for callgrind; REPETITIONS is a side
+ *   produce     messages at RATE a second, for callgrind; REPETITIONS is a side
  * CPU is this whole process's: the producer, and the thread that sends. */
 #include "sides.h"
 #include <fcntl.h>
@@ -452,11 +452,11 @@ static void idle(const side *s, unsigned seconds)
 }
 
 /* Slow enough that nothing is refused, under callgrind too. */
-static void produce_slowly(const side *s, uint64_t count)
+static void produce_slowly(const side *s, uint64_t count, double rate)
 {
     run r = make_run(s, PACED, count);
 
-    r.rate = 5000;
+    r.rate = rate;
     go(&r);
     note("produce", &r);
     if (r.dropped) die("flow: dropped");
@@ -479,8 +479,8 @@ int main(int argc, char **argv)
         first(repetitions, amount);
     else if (!strcmp(name, "idle"))
         idle(side_of(argv[2]), (unsigned)amount);
-    else if (!strcmp(name, "produce"))
-        produce_slowly(side_of(argv[2]), amount);
+    else if (!strcmp(name, "produce") && argc > 4)
+        produce_slowly(side_of(argv[2]), amount, atof(argv[4]));
     else if (!strcmp(name, "check"))
         check_capture(argv[3]);
     else
