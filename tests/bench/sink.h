@@ -165,7 +165,7 @@ static void sink_expect(sink_expected *x, bool ordered, bool latency)
     x->latency = latency;
 }
 
-static int sink_main(int listener, int report, bool ordered, bool latency)
+static inline int sink_main(int listener, int report, bool ordered, bool latency)
 {
     static sink_expected expected;
     sink_report r;
@@ -223,7 +223,7 @@ static int sink_listen(sink *s)
     return fd;
 }
 
-static void sink_start(sink *s, const char *program, bool tcp, bool ordered, bool latency)
+static inline void sink_start(sink *s, const char *program, bool tcp, bool ordered, bool latency)
 {
     int report[2], listener;
     char in[12], out[12];
@@ -259,7 +259,7 @@ static void sink_wait(sink *s)
     sink_read(s, &byte, 1);
 }
 
-static sink_report sink_end(sink *s)
+static inline sink_report sink_end(sink *s)
 {
     sink_report r;
 
