@@ -13,13 +13,7 @@ static int test_accept(int fd, struct sockaddr *from, socklen_t *size);
 #include "dnstap.h"
 #undef accept
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <cmocka.h>
+#include "unit.h"
 
 static int test_accept(int fd, struct sockaddr *from, socklen_t *size)
 {
@@ -42,14 +36,6 @@ static struct {
     char folder[48], endpoint[128];
     struct sockaddr_un local;
 } w;
-
-static uint64_t real_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static uint64_t test_clock(void *user)
 {
@@ -634,5 +620,5 @@ int main(void)
         TEST(test_abstract_socket_takes_a_tap),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests, NULL, NULL);
 }
