@@ -36,6 +36,32 @@ program() { # the N-th, with a socket of ours
 }
 program 1 >"$out/producer.c"
 program 2 >"$out/sink.c"
+
+# The manual's is the first of them, without comments, which can't stand in a comment.
+awk '/^ \* QUICK START/ { on = 1; next } /^ \* [A-Z][A-Z]/ { on = 0 } on' dnstap.h |
+    sed -e 's/^ \* \{0,3\}//' -e "s|/tmp/dnstap.sock|$out/socket|" >"$out/quick_start.c"
+code() { sed -E 's|/\*([^*]\|\*+[^*/])*\*+/||g' "$out/$1" | tr -s '[:space:]' ' '; }
+same_code() { # FILE FILE
+    code "$1" >"$out/one" && code "$2" >"$out/other" && grep -q dnstap_log "$out/one" &&
+        cmp -s "$out/one" "$out/other" && return
+    diff -b "$out/$1" "$out/$2"
+}
+check "the manual's program is the README's" same_code quick_start.c producer.c
+for compiler in gcc clang g++ clang++; do
+    case $compiler in *++) flags=$cpp ;; *) flags=$c ;; esac
+    for source in quick_start producer sink; do
+        check "$source.c with $compiler" \
+            $compiler $flags "$out/$source.c" -o "$out/$source" $libs
+    done
+done
+built dnstap || exit 1
+rm -f "$out/socket"
+background "$build/dnstap" -u "$out/socket" -q >"$out/collected" 2>"$out/tool.log"
+wait_for 10 [ -S "$out/socket" ]
+check "the manual's program ends well" timeout 10 "$out/quick_start"
+check 'and a collector has its message' wait_for 10 grep -q ' CQ .* 17b "\." IN NS' "$out/collected"
+stop_all
+
 check 'the sink has 25 lines at most' [ "$(wc -l <"$out/sink.c")" -le 25 ]
 for switch in '' -DDNSTAP_NO_THREADS; do
     with="${switch:+, $switch}"
