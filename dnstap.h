@@ -674,7 +674,7 @@ typedef struct dnstap_transport {
 /* Zeroed is the default. Strings and blocks are copied when the tap opens. */
 typedef struct dnstap_options {
     /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path; with two slashes the
-     * path is relative to the working directory */
+     * path is relative to the working directory; unix://@name: an abstract socket (Linux) */
     const char *endpoint;
     const char *identity;        /* NULL: host name; "": present and empty */
     const char *version;         /* NULL: dnstap.h-<version>; "": present and empty */
@@ -916,9 +916,9 @@ typedef struct dnstap_sink_status {
 /* Listens or opens the file. A unix socket nobody answers on is replaced; one in use, or another
  * kind of file, is an error. NULL on error. */
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error);
-/* In a poll loop, one thread at a time: fills at most max descriptors (max_connections + 1 are all),
- * and the timeout for poll in ms. Returns how many: never 0 before the end, which only a file has;
- * where nothing but time is to be waited for, the only one is -1, which poll passes over. */
+/* In a poll loop, one thread at a time: fills at most max descriptors (max_connections + 1 are
+ * enough) and the timeout for poll in ms. Returns how many: never 0 before the end, which only a
+ * file has; where nothing but time is to be waited for, the one is -1, which poll passes over. */
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms);
 /* Does what can be done now. DNSTAP_OK; DNSTAP_END: a file, and it has ended. */
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
@@ -9769,7 +9769,7 @@ static uint64_t dnstap__sink_now(dnstap_sink *sink)
     return sink->now;
 }
 
-/* When it is to be closed: each step of a handshake has its time, and so has silence, if asked for. */
+/* When it is to be closed: a step of a handshake has its time, and so has silence, if asked for. */
 static uint64_t dnstap__source_end(const dnstap_sink *sink, const dnstap__source *s)
 {
     if (sink->listener.fd < 0) return UINT64_MAX; /* a file has time */
