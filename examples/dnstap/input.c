@@ -2,10 +2,12 @@
  * go to the output, what is wrong with them to standard error. */
 #include "tool.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Says something about the stream that r belongs to. */
 static void tell(const input *in, const dnstap_received *r, const char *what)
@@ -16,6 +18,28 @@ static void tell(const input *in, const dnstap_received *r, const char *what)
         complain("%s: connection %" PRIu32 ": %s", in->name, r->connection, what);
 }
 
+/* Standard input as it is: half read, or a socket, which no path leads to. */
+static long stdin_recv(void *self, void *data, size_t size, short *wants)
+{
+    const ssize_t n = read(STDIN_FILENO, data, size);
+    (void)self;
+    *wants = DNSTAP_POLLIN;
+    if (n > 0) return (long)n;
+    if (n == 0) return DNSTAP_END;
+    return errno == EAGAIN || errno == EINTR ? DNSTAP_AGAIN : DNSTAP_SYSTEM;
+}
+
+static int stdin_fd(void *self)
+{
+    (void)self;
+    return STDIN_FILENO;
+}
+
+static void leave_open(void *self) { (void)self; }
+
+static const dnstap_transport standard_input = {
+    .recv = stdin_recv, .fd = stdin_fd, .close = leave_open};
+
 static void lose_frame(input *in, const dnstap_received *r, const char *why)
 {
     char what[128];
@@ -24,10 +48,11 @@ static void lose_frame(input *in, const dnstap_received *r, const char *why)
     in->failed = true;
 }
 
-/* Producers die, files are copied while they grow: a stream without its STOP is no failure. */
+/* Producers die, files are copied while they grow: a stream without its STOP is no failure, but a
+ * file that is cut is. What connects and brings no frame was a stray: a port scan, a probe. */
 static void end_stream(input *in, const dnstap_received *r)
 {
-    in->ended = in->file;
+    const bool broken = r->result == DNSTAP_BAD_FRAME && r->index > 0;
     if (r->result == DNSTAP_OK && in->file) return;
     if (r->result == DNSTAP_OK)
         tell(in, r, "closed");
@@ -35,10 +60,25 @@ static void end_stream(input *in, const dnstap_received *r)
         tell(in, r, "ends without STOP");
     else if (r->result == DNSTAP_CUT)
         tell(in, r, "ends inside a frame");
-    else {
+    else
         tell(in, r, r->text && *r->text ? r->text : dnstap_strerror(r->result));
-        in->failed = true;
+    if (in->file ? r->result != DNSTAP_END : broken) in->failed = true;
+}
+
+/* Who finds no place may come again every second: that is said at most so often. */
+enum { REFUSED_SECONDS = 10 };
+
+static void refuse(input *in, const dnstap_received *r)
+{
+    const time_t now = time(NULL);
+    if (r->result != DNSTAP_NO_PLACE) {
+        complain("%s: %s; who connects has to wait", in->name, r->text);
+        return;
     }
+    in->refused++;
+    if (in->refused > 1 && now >= in->refused_at && now - in->refused_at < REFUSED_SECONDS) return;
+    in->refused_at = now;
+    complain("%s: all places are taken; refused so far: %" PRIu64, in->name, in->refused);
 }
 
 static void receive(void *user, const dnstap_received *r)
@@ -51,6 +91,8 @@ static void receive(void *user, const dnstap_received *r)
         output_put(in->out, r);
     } else if (r->kind == DNSTAP_SINK_SKIPPED) {
         lose_frame(in, r, "too large, skipped");
+    } else if (r->kind == DNSTAP_SINK_REFUSED) {
+        refuse(in, r);
     } else if (r->kind == DNSTAP_SINK_CLOSED) {
         end_stream(in, r);
     }
@@ -62,9 +104,13 @@ bool input_open(input *in, char flag, const char *name, output *out)
     text endpoint = {0};
     dnstap_sink_options options = {0};
     dnstap_error error;
+    in->file = flag == 'r';
+    if (in->file && !strcmp(name, "-")) {
+        name = "standard input";
+        options.transport = &standard_input;
+    }
     in->name = name;
     in->out = out;
-    in->file = flag == 'r';
     text_string(&endpoint, scheme);
     text_bytes(&endpoint, name, strlen(name) + 1);
     options.endpoint = endpoint.data;
@@ -73,10 +119,7 @@ bool input_open(input *in, char flag, const char *name, output *out)
     in->sink = dnstap_sink_open(&options, &error);
     free(endpoint.data);
     in->failed = !in->sink;
-    if (in->failed)
-        complain("%s", error.text);
-    else if (!in->file)
-        complain("%s: listening", name);
+    if (in->failed) complain("%s", error.text);
     return !in->failed;
 }
 

@@ -3,6 +3,8 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,36 +19,39 @@ static const char usage[] =
     "usage: dnstap [-r FILE]... [-u PATH]... [-l HOST:PORT]... [-w FILE] [FORMAT]\n"
     "       dnstap --check-config FILE [--lenient]\n"
     "Receives DNS events as dnstap, and prints or stores them.\n"
-    "\n"
     "inputs, as many as you like:\n"
-    "  -r FILE       read a Frame Streams file (/dev/stdin: standard input)\n"
-    "  -u PATH       listen on a unix socket\n"
-    "  -l HOST:PORT  listen on a TCP port\n"
+    "  -r FILE       read a Frame Streams file (-: standard input)\n"
+    "  -u PATH       listen on a unix socket (@NAME: one without a file)\n"
+    "  -l HOST:PORT  listen on a TCP port (:PORT: on all addresses)\n"
     "output:\n"
-    "  -w FILE       write there; without a format: Frame Streams, ready for -r\n"
+    "  -w FILE       add to it; without a format: Frame Streams, ready for -r\n"
     "                - or no -w: standard output; without a format: quiet text\n"
+    "  --overwrite   begin the file anew\n"
     "formats:\n"
-    "  -q            quiet text: a line for each message\n"
+    "  -q            quiet text, a line a message, as golang-dnstap prints it; but a\n"
+    "                question is shown even when records behind it are malformed\n"
     "  --exact       JSON with every field as it came, bytes in hex\n"
     "other:\n"
-    "  --check-config FILE [--lenient]\n"
-    "                read configuration text and print its taps, an object a line;\n"
-    "                lenient: what CoreDNS takes, and with its meaning\n"
-    "  -h, --help    this\n"
-    "  --version     the version\n"
-    "\n"
-    "It runs until its files are read, with a socket until SIGINT or SIGTERM.\n"
-    "Exit status: 0 all well, 1 an input or output failed, if only in part, 2 usage,\n"
-    "or configuration that is refused.\n";
+    "  --check-config FILE   read configuration text and print its taps, an object a\n"
+    "                line; --lenient: what CoreDNS takes, and with its meaning\n"
+    "  -h, --help    this; --version: the version\n"
+    "It runs until its files are read, with a socket until SIGINT or SIGTERM. SIGHUP:\n"
+    "the file is ended, and what is at its path then is gone on with (log rotation).\n"
+    "Exit status: 0 all well, 1 an input or output failed, if only in part (a cut\n"
+    "file does, a silent connection does not), 2 usage, or configuration refused.\n";
 
 void complain(const char *format, ...)
 {
+    char line[PATH_MAX + 512], out[4 * sizeof line];
+    size_t n = 0;
     va_list arguments;
     va_start(arguments, format);
-    fputs("dnstap: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    for (const char *c = line; *c; c++)
+        n += (size_t)sprintf(out + n, *c >= ' ' && *c <= '~' ? "%c" : "\\x%02x", (unsigned char)*c);
+    out[n] = '\0';
+    fprintf(stderr, "dnstap: %s\n", out);
 }
 
 /* ---- flags --------------------------------------------------------------------------------- */
@@ -58,12 +63,10 @@ static const struct flag {
     char id;
     bool takes; /* a value */
 } flags[] = {
-    {"r", 'r', true},        {"u", 'u', true},
-    {"l", 'l', true},        {"w", 'w', true},
-    {"q", 'q', false},       {"exact", 'x', false},
-    {"h", 'h', false},       {"help", 'h', false},
-    {"version", 'v', false}, {"check-config", 'c', true},
-    {"lenient", 'n', false},
+    {"r", 'r', true},        {"u", 'u', true},          {"l", 'l', true},
+    {"w", 'w', true},        {"overwrite", 'o', false}, {"q", 'q', false},
+    {"exact", 'x', false},   {"h", 'h', false},         {"help", 'h', false},
+    {"version", 'v', false}, {"lenient", 'n', false},   {"check-config", 'c', true},
 };
 
 typedef struct source {
@@ -77,6 +80,7 @@ typedef struct settings {
     const char *write;
     const char *config; /* to check; NULL: none */
     bool lenient;
+    bool overwrite;
     text_format *format; /* NULL: as the output asks for */
 } settings;
 
@@ -110,6 +114,9 @@ static int apply(settings *s, char id, const char *argument, const char *value)
     case 'w':
         if (s->write) return wrong(argument, "there can be one output only");
         s->write = value;
+        return GO_ON;
+    case 'o':
+        s->overwrite = true;
         return GO_ON;
     case 'q':
         return choose_format(s, argument, quiet_print);
@@ -157,7 +164,7 @@ static int parse_flags(settings *s, char **arguments)
         const int status = apply(s, f->id, given, value);
         if (status != GO_ON) return status;
     }
-    if (s->config && (s->count || s->write || s->format))
+    if (s->config && (s->count || s->write || s->overwrite || s->format))
         return wrong("--check-config", "goes with --lenient only");
     if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
     if (s->config) return check_config(s->config, s->lenient) ? EXIT_SUCCESS : EXIT_USAGE;
@@ -166,34 +173,50 @@ static int parse_flags(settings *s, char **arguments)
 
 /* ---- signals ------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t stopping, late, rotating;
 static int wake[2]; /* a pipe, so that a signal right before poll ends it too */
 
-static void stop(int number)
+/* A write that waits for a reader ends by each SIGALRM. */
+static void handle(int number)
 {
     const int saved = errno;
-    (void)number;
-    stopping = 1;
-    if (write(wake[1], "", 1) < 0) stopping = 1;
+    if (number == SIGHUP)
+        rotating = 1;
+    else if (number == SIGALRM)
+        late = 1;
+    else
+        stopping = 1;
+    if (stopping) alarm(1);
+    if (write(wake[1], "", 1) < 0) errno = saved; /* a full pipe wakes, too */
     errno = saved;
 }
 
-/* The first SIGINT or SIGTERM ends the program in order, a second one at once. */
-static bool catch_signals(void)
+bool overdue(void) { return late != 0; }
+
+static bool on_signal(int number, void (*handler)(int), unsigned how)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
-    action.sa_handler = SIG_IGN;
-    if (pipe(wake) < 0 || sigaction(SIGPIPE, &action, NULL) < 0) return false;
-    action.sa_handler = stop;
-    action.sa_flags = (int)SA_RESETHAND;
-    return sigaction(SIGINT, &action, NULL) == 0 && sigaction(SIGTERM, &action, NULL) == 0;
+    action.sa_handler = handler;
+    action.sa_flags = (int)how;
+    return sigaction(number, &action, NULL) == 0;
+}
+
+/* The first SIGINT or SIGTERM ends the program in order, a second one at once. What a write can
+ * raise is an error of the write. */
+static bool catch_signals(void)
+{
+    return pipe(wake) == 0 && fcntl(wake[0], F_SETFL, O_NONBLOCK) == 0 &&
+           fcntl(wake[1], F_SETFL, O_NONBLOCK) == 0 && on_signal(SIGPIPE, SIG_IGN, 0) &&
+           on_signal(SIGXFSZ, SIG_IGN, 0) && on_signal(SIGALRM, handle, 0) &&
+           on_signal(SIGHUP, handle, 0) && on_signal(SIGINT, handle, (unsigned)SA_RESETHAND) &&
+           on_signal(SIGTERM, handle, (unsigned)SA_RESETHAND);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
-enum { SINK_POLLFDS = 64 + 1, LAST_SECONDS = 1 };
+enum { SINK_POLLFDS = 64 + 1 };
 
 typedef struct tool {
     settings settings;
@@ -202,47 +225,60 @@ typedef struct tool {
     struct pollfd *fds;
 } tool;
 
-/* Collects what to wait for. Sockets always have a turn, of the files the first that has not
- * ended: so they come out in the order they were given in. Returns the number of descriptors; 1,
- * which is the signals' own, when nobody has a turn. */
-static nfds_t take_turns(tool *t, int *timeout_ms)
+/* Gives out turns: sockets always have one, of the files the first that has not ended, so that they
+ * come out in the order they were given in. False: nobody has one, all is done. Collects what to
+ * wait for in n descriptors, the signals' own among them. */
+static bool take_turns(tool *t, nfds_t *descriptors, int *timeout_ms)
 {
-    bool reading = stopping;
+    bool reading = stopping, any = false;
     nfds_t n = 1;
-    t->fds[0].fd = stopping ? -1 : wake[0];
+    t->fds[0].fd = wake[0];
     t->fds[0].events = POLLIN;
-    *timeout_ms = -1;
+    *timeout_ms = stopping ? 0 : -1;
     for (input *in = t->inputs; in < t->inputs + t->settings.count; in++) {
         int ms = -1;
         in->turn = in->ended || (in->file && reading) ? 0 : n;
         if (in->turn == 0) continue;
         reading = reading || in->file;
+        any = true;
         n += (nfds_t)dnstap_sink_pollfds(in->sink, t->fds + n, SINK_POLLFDS, &ms);
         if (ms >= 0 && (*timeout_ms < 0 || ms < *timeout_ms)) *timeout_ms = ms;
     }
-    return n;
+    *descriptors = n;
+    return any;
 }
 
 /* Sockets are served whatever poll said, for their deadlines; a file that is a pipe would block. */
 static void serve(tool *t)
 {
     for (input *in = t->inputs; in < t->inputs + t->settings.count; in++)
-        if (in->turn > 0 && (!in->file || t->fds[in->turn].revents)) dnstap_sink_service(in->sink);
+        if (in->turn > 0 && (!in->file || t->fds[in->turn].revents))
+            in->ended = dnstap_sink_service(in->sink) == DNSTAP_END;
+}
+
+static void drain_wake(void)
+{
+    char any[64];
+    while (read(wake[0], any, sizeof any) > 0) {
+    }
 }
 
 /* Until the files are read, the output fails, or a signal comes; then sockets still have a moment
  * to deliver what has reached them. What is put together is flushed before each wait. */
 static void run(tool *t)
 {
-    time_t last = 0;
+    nfds_t n;
     int timeout_ms;
-    for (;;) {
-        if (stopping && last == 0) last = time(NULL) + LAST_SECONDS;
-        const nfds_t n = take_turns(t, &timeout_ms);
-        if (n == 1 || !output_flush(&t->out)) return;
-        const int ready = poll(t->fds, n, last ? 0 : timeout_ms);
-        if (last && (ready <= 0 || time(NULL) > last)) return;
+    while (take_turns(t, &n, &timeout_ms) && output_flush(&t->out)) {
+        const bool last = stopping;
+        const int ready = poll(t->fds, n, timeout_ms);
+        if (last && (ready == 0 || late)) return;
+        drain_wake();
         if (ready >= 0) serve(t);
+        if (rotating) {
+            rotating = 0;
+            if (!output_reopen(&t->out)) return;
+        }
     }
 }
 
@@ -251,10 +287,13 @@ static bool is_input(const settings *s, const char *path)
 {
     struct stat in, out;
     if (!path || stat(path, &out) < 0 || !S_ISREG(out.st_mode)) return false;
-    for (int i = 0; i < s->count; i++)
-        if (s->sources[i].flag == 'r' && stat(s->sources[i].name, &in) == 0 &&
+    for (int i = 0; i < s->count; i++) {
+        const char *name = s->sources[i].name;
+        if (s->sources[i].flag == 'r' &&
+            (strcmp(name, "-") ? stat(name, &in) : fstat(STDIN_FILENO, &in)) == 0 &&
             in.st_dev == out.st_dev && in.st_ino == out.st_ino)
             return true;
+    }
     return false;
 }
 
@@ -265,9 +304,14 @@ static bool open_all(tool *t)
     for (int i = 0; i < s->count; i++)
         if (!input_open(&t->inputs[i], s->sources[i].flag, s->sources[i].name, &t->out))
             return false;
-    if (!is_input(s, s->write)) return output_open(&t->out, s->write, s->format);
-    complain("%s: is an input, too", s->write);
-    return false;
+    if (is_input(s, s->write)) {
+        complain("%s: is an input, too", s->write);
+        return false;
+    }
+    if (!output_open(&t->out, s->write, s->format, s->overwrite)) return false;
+    for (int i = 0; i < s->count; i++)
+        if (!t->inputs[i].file) complain("%s: listening", t->inputs[i].name);
+    return true;
 }
 
 static int receive_all(tool *t)

@@ -1,5 +1,5 @@
 /* output.c: standard output or a file, as text or as Frame Streams. What is put together lies in
- * memory and leaves in large writes. */
+ * memory and leaves in large writes, of whole lines or frames. */
 #include "tool.h"
 
 #include <errno.h>
@@ -12,61 +12,75 @@
 
 enum { OUTPUT_FULL = 64 * 1024 };
 
+static bool is_open(const output *out) { return out->file || out->fd >= 0; }
+
+/* The last of a file is its STOP; where there is no room for it, it is whole without. 0, or errno's
+ * value. */
+static int shut(output *out)
+{
+    const int problem = out->file ? file_close(out->file) : close(out->fd) < 0 ? errno : 0;
+    out->file = NULL;
+    out->fd = -1;
+    return problem;
+}
+
 /* Says what went wrong, and gives the output up. */
 static bool give_up(output *out, const char *why)
 {
     complain("%s: %s", out->name, why);
-    if (out->fd >= 0) close(out->fd);
-    out->fd = -1;
+    if (is_open(out)) shut(out);
     return false;
 }
 
-/* Whether what is open there begins as a stream of ours does. */
-static bool is_frame_streams(int fd)
+static bool end(output *out)
 {
-    uint8_t begin[8 + DNSTAP_FRAME_CONTROL_MAX], buffer[sizeof begin];
-    dnstap_frame_reader reader;
-    dnstap_frame frame;
-    const ssize_t size = pread(fd, begin, sizeof begin, 0);
-    dnstap_frame_reader_init(&reader, buffer, sizeof buffer, false);
-    return size > 0 && dnstap_frame_reader_feed(&reader, begin, (size_t)size, &frame) > 0 &&
-           frame.kind == DNSTAP_FRAME_CONTROL && frame.control == DNSTAP_CONTROL_START;
+    const int problem = shut(out);
+    return problem == 0 || give_up(out, strerror(problem));
 }
 
-static bool open_file(output *out)
+static void put_control(output *out, bool start)
+{
+    dnstap_frame_writer w;
+    dnstap_frame_writer_init(&w, false);
+    if (!start) {
+        dnstap_frame_writer_sent(&w, dnstap_frame_writer_next(&w).size);
+        dnstap_frame_writer_stop(&w);
+    }
+    const dnstap_bytes control = dnstap_frame_writer_next(&w);
+    text_bytes(&out->pending, control.data, control.size);
+}
+
+/* A device or a pipe has nothing in it to lose. */
+static bool open_device(output *out)
+{
+    out->fd = open(out->name, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    if (out->fd < 0) return give_up(out, strerror(errno));
+    if (!out->format) put_control(out, true);
+    return output_flush(out);
+}
+
+static bool open_path(output *out, bool overwrite)
 {
     struct stat status;
-    out->fd = open(out->name, O_WRONLY | O_CREAT | O_NOCTTY | O_CLOEXEC, 0666);
-    if (out->fd < 0 || fstat(out->fd, &status) < 0) return give_up(out, strerror(errno));
-    if (!S_ISREG(status.st_mode)) return true; /* nothing in it to lose */
-    if (!out->format && status.st_size > 0) {
-        const int fd = open(out->name, O_RDONLY | O_CLOEXEC);
-        const bool ours = fd >= 0 && is_frame_streams(fd);
-        if (fd >= 0) close(fd);
-        if (!ours) return give_up(out, "holds something else than dnstap; remove it first");
-    }
-    return ftruncate(out->fd, 0) == 0 || give_up(out, strerror(errno));
+    if (stat(out->name, &status) == 0 && !S_ISREG(status.st_mode)) return open_device(out);
+    out->file = file_open(out->name, !out->format, overwrite);
+    return out->file != NULL;
 }
 
-static void put_control(output *out)
-{
-    const dnstap_bytes control = dnstap_frame_writer_next(&out->writer);
-    text_bytes(&out->pending, control.data, control.size);
-    dnstap_frame_writer_sent(&out->writer, control.size);
-}
-
-bool output_open(output *out, const char *path, text_format *format)
+bool output_open(output *out, const char *path, text_format *format, bool overwrite)
 {
     const bool standard = !path || !*path || !strcmp(path, "-");
     memset(out, 0, sizeof *out);
     out->name = standard ? "standard output" : path;
-    out->fd = STDOUT_FILENO;
+    out->fd = standard ? STDOUT_FILENO : -1;
     out->format = standard && !format ? quiet_print : format;
-    if (!standard && !open_file(out)) return false;
-    if (out->format) return true;
-    dnstap_frame_writer_init(&out->writer, false);
-    put_control(out);
-    return output_flush(out);
+    return standard || open_path(out, overwrite);
+}
+
+bool output_reopen(output *out)
+{
+    if (!output_flush(out) || !out->file) return is_open(out);
+    return end(out) && open_path(out, false);
 }
 
 bool output_put(output *out, const dnstap_received *received)
@@ -83,7 +97,8 @@ bool output_put(output *out, const dnstap_received *received)
     return out->pending.size < OUTPUT_FULL || output_flush(out);
 }
 
-bool output_flush(output *out)
+/* Waits for whoever reads it, but not for ever when the program is to end. */
+static void write_pending(output *out)
 {
     size_t done = 0;
     while (out->fd >= 0 && done < out->pending.size) {
@@ -91,23 +106,29 @@ bool output_flush(output *out)
         struct pollfd until = {out->fd, POLLOUT, 0};
         if (n > 0)
             done += (size_t)n;
+        else if (n < 0 && errno != EAGAIN && errno != EINTR)
+            give_up(out, strerror(errno));
+        else if (overdue())
+            give_up(out, "nobody reads it; what was left is lost");
         else if (n < 0 && errno == EAGAIN)
             poll(&until, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            give_up(out, strerror(errno));
     }
+}
+
+bool output_flush(output *out)
+{
+    if (!out->file)
+        write_pending(out);
+    else if (!file_write(out->file, out->pending.data, out->pending.size))
+        give_up(out, file_problem(out->file));
     out->pending.size = 0;
-    return out->fd >= 0;
+    return is_open(out);
 }
 
 bool output_close(output *out)
 {
-    if (!out->format && out->fd >= 0) {
-        dnstap_frame_writer_stop(&out->writer);
-        put_control(out);
-    }
-    const bool well = output_flush(out) && (close(out->fd) == 0 || give_up(out, strerror(errno)));
-    out->fd = -1;
+    if (!out->format && out->fd >= 0) put_control(out, false);
+    const bool well = output_flush(out) && end(out);
     free(out->pending.data);
     return well;
 }

@@ -40,7 +40,7 @@ every_option_has_its_key() {
         'socket_mode 0660' 'max_sinks 9' '}' >>"$dir/config"
     run 0 && prints \
         '{"listen": false, "endpoint": "tls://h:1", "full": false, "writebuffer": 1, "queue": 3, '\
-'"identity": "a\"ä", "version": "", "extra": null, "skipverify": true, "cert_file": "c", '\
+'"identity": "a\"\u00e4", "version": "", "extra": null, "skipverify": true, "cert_file": "c", '\
 '"key_file": "k", "ca_file": "a", "server_name": "n", "unidirectional": true, "flush_ms": -1, '\
 '"timeout_ms": 2000, "drop_when_disconnected": true, "socket_mode": null, "max_sinks": null}' \
         '{"listen": true, "endpoint": "/l", "full": false, "writebuffer": 1, "queue": 1, '\

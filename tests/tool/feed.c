@@ -1,9 +1,11 @@
-/* feed PATH FILE [COUNT]: connects to a unix socket, sends FILE, or its first COUNT bytes, says
- * `sent` on standard error, and prints what is answered in hex, then ` closed`, or ` open` when
- * the other side has not closed after three seconds. Build: cc -o feed feed.c */
+/* feed PATH FILE [COUNT]: connects to a unix socket (@NAME: an abstract one), sends FILE, or its
+ * first COUNT bytes, says `sent` on standard error, and prints what is answered in hex, then
+ * ` closed`, or ` open` when the other side has not closed after three seconds.
+ * Build: cc -o feed feed.c */
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +30,13 @@ static int connect_to(const char *path)
     memset(&address, 0, sizeof address);
     address.sun_family = AF_UNIX;
     if (fd < 0 || strlen(path) >= sizeof address.sun_path) return -1;
+    socklen_t size = sizeof address;
     strcpy(address.sun_path, path);
-    return connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -1 : fd;
+    if (*path == '@') {
+        address.sun_path[0] = '\0';
+        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    }
+    return connect(fd, (struct sockaddr *)&address, size) < 0 ? -1 : fd;
 }
 
 /* The other side may close before all is sent; its answer counts then. */

@@ -142,17 +142,16 @@ static void put_messages(void)
 static size_t spoil(uint8_t *dns, size_t size, size_t room)
 {
     static const uint8_t values[] = {0, 1, 2, 11, 12, 63, 64, 128, 192, 255};
-    const size_t reach = below(2) && size > 48 ? 48
-                                               : size; /* half of all in the question's place */
-    const size_t at = below((uint32_t)reach), more = 1 + below(4);
-    switch (below(7)) {
+    const size_t reach = rnd(2) && size > 48 ? 48 : size; /* half of all in the question's place */
+    const size_t at = rnd((uint32_t)reach), more = 1 + rnd(4);
+    switch (rnd(7)) {
     case 0:
         return at;
     case 1:
-        dns[at] ^= (uint8_t)(1u << below(8));
+        dns[at] ^= (uint8_t)(1u << rnd(8));
         break;
     case 2:
-        dns[4 + below(8)] = values[below(4)];
+        dns[4 + rnd(8)] = values[rnd(4)];
         break;
     case 3:
         dns[at] = 192;
@@ -162,10 +161,10 @@ static size_t spoil(uint8_t *dns, size_t size, size_t room)
         memmove(dns + at + more, dns + at, size - at);
         return size + more;
     case 5:
-        dns[at] = (uint8_t)below(256);
+        dns[at] = (uint8_t)rnd(256);
         break;
     default:
-        dns[at] = values[below(sizeof values)];
+        dns[at] = values[rnd(sizeof values)];
     }
     return size;
 }
@@ -176,7 +175,7 @@ static void put_mutants_of(dnstap_bytes original)
     for (unsigned i = 0; i < 80 && original.size >= 16 && original.size < sizeof dns; i++) {
         size_t size = original.size;
         memcpy(dns, original.data, size);
-        for (uint32_t faults = 1 + below(3); faults > 0 && size >= 16; faults--)
+        for (uint32_t faults = 1 + rnd(3); faults > 0 && size >= 16; faults--)
             size = spoil(dns, size, sizeof dns);
         put_query(dns, size);
     }

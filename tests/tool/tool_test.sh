@@ -1,37 +1,12 @@
 #!/bin/sh
-# The tool from outside: its formats against recorded output, malformed streams through file and
-# socket, copies byte for byte, real peers over unix and TCP, signals, flags.
-# usage: tests/tool/tool_test.sh [BUILD]
-. "$(dirname "$0")/../harness.sh"
-data=tests/data
-bad=$data/malformed
-export TZ=UTC LC_ALL=C
-
-built dnstap || exit 1
-tool=$build/dnstap
-feed=$dir/feed
-careful=$dir/dnstap # the same under sanitizers, for what is malformed
-${CC:-cc} -std=c99 -O1 -o "$feed" tests/tool/feed.c &&
-    ${CC:-cc} -std=c99 -O1 -I. -o "$dir/odd_stream" tests/tool/odd_stream.c \
-        -lprotobuf-nanopb -lbearssl -lpthread &&
-    ${CC:-cc} -std=c99 -O1 -g -I. -fsanitize=address,undefined -fno-sanitize-recover=all \
-        examples/dnstap/*.c -lprotobuf-nanopb -lbearssl -lpthread -lldns -o "$careful" || exit 1
-
-# exits STATUS COMMAND...: a status above 2 is a crash or a sanitizer's
-exits() {
-    want=$1
-    shift
-    "$@"
-    got=$?
-    [ $got = "$want" ] || { echo "exit status $got instead of $want"; return 1; }
-}
+# The tool from outside: its formats against recorded output and against golang-dnstap's tool,
+# malformed streams through file and socket, copies byte for byte, real peers over unix and TCP,
+# flags. usage: tests/tool/tool_test.sh [BUILD]
+. "$(dirname "$0")/lib.sh"
+${CC:-cc} -std=c99 -O1 -I. -o "$dir/odd_stream" tests/tool/odd_stream.c \
+    -lprotobuf-nanopb -lbearssl -lpthread || exit 1
 
 # ---- formats ----
-
-expected() { # NAME: prints what --exact is to print
-    cat "$data/expected/$1.expected.jsonl" 2>/dev/null ||
-        gzip -dc "$data/expected/$1.expected.jsonl.gz"
-}
 
 exact_is_as_recorded() {
     expected "$1" >"$dir/want" && "$tool" -r "$data/$1.fstrm" --exact >"$dir/out" &&
@@ -43,7 +18,7 @@ for file in "$data"/*.fstrm; do
     check "every field of $name comes out exactly" exact_is_as_recorded "$name"
 done
 
-# Reading is no failure where the stream only lacks its end (nostop, trunc).
+# Reading is no failure where the stream only lacks its STOP (nostop); where it is cut it is.
 quiet_is_as_recorded() { # NAME STATUS
     exits "$2" "$tool" -r "$data/golang-dnstap/$1.tap" >"$dir/out" &&
         cmp "$data/golang-dnstap/$1.q.out" "$dir/out"
@@ -51,7 +26,7 @@ quiet_is_as_recorded() { # NAME STATUS
 
 for file in "$data"/golang-dnstap/*.tap; do
     name=$(basename "$file" .tap)
-    case $name in wrongct) status=1 ;; *) status=0 ;; esac
+    case $name in wrongct|trunc) status=1 ;; *) status=0 ;; esac
     check "quiet lines of $name are golang-dnstap's" quiet_is_as_recorded "$name" $status
 done
 
@@ -65,18 +40,31 @@ for file in "$data"/*.fstrm; do
         quiet_equals_the_peer "$file"
 done
 
-# A question that is cut before its class is none; golang-dnstap's tool makes it CLASS0.
 odd_lines_agree() { # KIND
-    "$dir/odd_stream" "$1" >"$dir/odd" && "$careful" -q -r "$dir/odd" >"$dir/out" || return 1
-    dnstap -q -r "$dir/odd" 2>"$dir/err" | case $1 in
-        messages) sed 's/b ".*" CLASS0 .*/b X /' ;;
-        *) cat ;;
-    esac | cmp - "$dir/out" && [ "$(grep -c . "$dir/out")" -ge 8000 ]
+    "$dir/odd_stream" "$1" >"$dir/odd" && "$careful" -q -r "$dir/odd" >"$dir/out" &&
+        dnstap -q -r "$dir/odd" 2>"$dir/err" >"$dir/want" && cmp "$dir/want" "$dir/out" &&
+        [ "$(grep -c . "$dir/out")" -ge 8000 ]
 }
 
 for kind in types classes names addresses messages; do
     check "quiet lines of odd $kind are golang-dnstap's" odd_lines_agree $kind
 done
+
+# Where a question can be read we show it; golang-dnstap's tool does not when a record's data break
+# the rules of its type. Nothing else differs, and that little.
+mutants_agree() {
+    set --
+    for file in "$data"/*.fstrm; do
+        case $file in *-large.fstrm) ;; *) set -- "$@" "$file" ;; esac
+    done
+    "$dir/odd_stream" mutants "$@" >"$dir/odd" && "$careful" -q -r "$dir/odd" >"$dir/out" &&
+        dnstap -q -r "$dir/odd" 2>"$dir/err" >"$dir/want" || return 1
+    paste "$dir/out" "$dir/want" | awk -F '\t' '
+        $1 != $2 { differ++ }
+        $1 != $2 && ($1 !~ /b ".*" [^ ]+ [^ ]+$/ || $2 !~ /b X $/) { print; wrong++ }
+        END { print NR " lines, " differ " differ"; exit wrong || NR < 50000 || differ * 50 > NR }'
+}
+check "quiet lines of spoilt messages are golang-dnstap's, but for records" mutants_agree
 
 # Where golang-dnstap's tool is at fault: it stops at a bad payload, and panics when there is no
 # message in one.
@@ -109,19 +97,32 @@ check 'unknown enumerated values come out as numbers' \
     holds p08-socket-family-9 '"socket_family": 9, '
 check 'HTTP versions have names' holds p62-http-protocol-2 '"http_protocol": "HTTP2"}'
 check 'DOQ has its name' holds p64-doq-protocol '"socket_protocol": "DOQ"'
-# An empty identity, and a policy whose type is a, a quote, a backslash, u umlaut, 0xff and 0x01.
+# An empty identity, and a policy whose type is a, a quote, a backslash, u umlaut, 0xff, 0x01, DEL,
+# U+009B (which begins a terminal's commands), U+202E (which turns the line round) and U+1F600.
 text_is_escaped() {
     {
         head -c 42 "$data/kdig-3.2.6-tool.fstrm"
-        printf '\0\0\0\23\12\0r\15\10\5z\11\12\7a"\134\303\274\377\1x\1'
+        printf '\0\0\0\55\12\0r\47\10\5z\43\12\41a"\134\303\274\377\1\177'
+        printf '\302\233\342\200\256\360\237\230\200xxxxxxxxxxxxxxxx'
+        printf 'x\1'
         printf '\0\0\0\0\0\0\0\4\0\0\0\3'
     } >"$dir/in"
-    printf '%s"a\\"\\\\\303\274\\udcff\\u0001"}}, "type": "MESSAGE"}\n' \
-        '{"frame": 0, "frame_len": 19, "identity": "", "message": {"type": "CLIENT_QUERY", '\
-'"policy": {"type": ' >"$dir/want"
+    escaped='\u00fc\udcff\u0001\u007f\u009b\u202e\ud83d\ude00'
+    printf '%s"a\\"\\\\%s%s"}}, "type": "MESSAGE"}\n' \
+        '{"frame": 0, "frame_len": 45, "identity": "", "message": {"type": "CLIENT_QUERY", '\
+'"policy": {"type": ' "$escaped" xxxxxxxxxxxxxxxx >"$dir/want"
     "$careful" --exact -r "$dir/in" >"$dir/out" && cmp "$dir/want" "$dir/out"
 }
 check 'text is escaped as JSON, and what is not UTF-8 kept' text_is_escaped
+
+# Every character there is, as text and in a name.
+obeyed_by_no_terminal() { # FORMAT
+    "$dir/odd_stream" texts >"$dir/odd" && "$careful" "$1" -r "$dir/odd" >"$dir/out" &&
+        [ "$(grep -c . "$dir/out")" = 34824 ] && ! grep -n -a '[^ -~]' "$dir/out"
+}
+for format in -q --exact; do
+    check "whatever a message holds, $format prints printable ASCII" obeyed_by_no_terminal $format
+done
 
 local_time() {
     TZ=IST-5:30 "$tool" -r "$data/golang-dnstap/cq_full.tap" | grep '^17:56:40.123456 CQ '
@@ -145,7 +146,8 @@ ours() {
 
 verdict() { # NAME EXPECT FRAMES: how many messages come out, and the exit status
     case $2 in
-    ok|eof) echo "$3" 0 ;;
+    ok) echo "$3" 0 ;;
+    eof) case $1 in f40-*) echo "$3" 0 ;; *) echo "$3" 1 ;; esac ;; # only f40 ends between frames
     error) echo "$3" 1 ;;
     accept*|merge|semantic) echo 3 0 ;;
     reject) echo 2 1 ;;
@@ -178,20 +180,6 @@ check 'every malformed file was tried' \
 
 # ---- sockets ----
 
-# start FLAGS...: starts $listener in the background and waits until it listens
-listener=$tool
-start() {
-    rm -f "$dir/out" "$dir/err"
-    background "$listener" "$@" >"$dir/out" 2>"$dir/err"
-    wait_for 10 eval 'grep -q listening "$dir/err" || ! kill -0 $pid' &&
-        grep listening "$dir/err" || { cat "$dir/err"; return 1; }
-}
-
-stop() { # STATUS: ends what start has started
-    kill "$pid"
-    exits "$1" wait "$pid"
-}
-
 accept=000000000000002200000001000000010000001670726f746f6275663a646e737461702e446e73746170
 finish=000000000000000400000005
 
@@ -204,11 +192,11 @@ answers() { # CASE MESSAGES STATUS ANSWER: what a producer's bytes are answered 
 
 listener=$careful
 check 'h00: a good producer is served' answers h00-good 1 0 $accept$finish
-check 'h02: another content type is refused' answers h02-ready-wrong-ctype 0 1 ''
+check 'h02: another content type is refused' answers h02-ready-wrong-ctype 0 0 ''
 check 'h04: ours is found among many content types' answers h04-ready-many-ctypes 1 0 $accept$finish
-check 'h06: STOP first is refused' answers h06-stop-first 0 1 ''
-check 'h08: READY twice is refused' answers h08-ready-twice 0 1 ''
-check 'h10: ACCEPT from a producer is refused' answers h10-accept-from-producer 0 1 ''
+check 'h06: STOP first is refused' answers h06-stop-first 0 0 ''
+check 'h08: READY twice is refused' answers h08-ready-twice 0 0 ''
+check 'h10: ACCEPT from a producer is refused' answers h10-accept-from-producer 0 0 ''
 check 'h12: a stream without messages is served' \
     answers h12-ready-start-stop-only 0 0 $accept$finish
 check 'h14: what follows STOP is not read' answers h14-data-after-stop 1 0 $accept$finish
@@ -222,16 +210,9 @@ stores() { # FILE COMMAND...: what the command sends ends up as a copy of FILE
     "$@" && wait_for 20 closed 1 && stop 0 && cmp "$file" "$dir/copy"
 }
 
-type=protobuf:dnstap.Dnstap
-large=$data/unbound-1.17.1-large.fstrm
 over_unix() { start -u "$dir/sock" -w "$dir/copy" && stores "$large" "$@" -u "$dir/sock"; }
 check 'a stream from fstrm_replay over unix is stored as it is' \
     over_unix fstrm_replay -t $type -r "$large"
-
-start_tcp() { # FLAGS...: on a free port, which is put into $port
-    new_port
-    start -l "127.0.0.1:$port" "$@"
-}
 
 over_tcp() {
     start_tcp -w "$dir/copy" &&
@@ -270,106 +251,8 @@ both_at_once() {
 }
 check 'file, unix and TCP are read at once' both_at_once
 
-# ---- signals ----
-
-grown() { [ "$(wc -c <"$1")" -gt 42 ]; }
-
-# A producer that stays, in the middle of a frame: the file has whole frames and STOP.
-ends_whole() { # SIGNAL
-    raw=$data/raw/unbound-1.17.1-resolver.0.c2s.raw file=$data/unbound-1.17.1-resolver.fstrm
-    start -u "$dir/sock" -w "$dir/copy" || return 1
-    "$feed" "$dir/sock" "$raw" 50000 >/dev/null &
-    peer=$!
-    wait_for 10 grown "$dir/copy"
-    kill -"$1" $pid
-    exits 0 wait $pid && wait $peer
-    size=$(($(wc -c <"$dir/copy") - 12))
-    head -c $size "$dir/copy" | cmp -n $size - "$file" || return 1
-    [ "$(tail -c 12 "$dir/copy" | od -An -tx1 | tr -d ' \n')" = 000000000000000400000003 ] &&
-        dnstap-read "$dir/copy" >"$dir/read" && "$tool" -q -r "$dir/copy" >"$dir/out" &&
-        [ "$(grep -c . "$dir/read")" -gt 100 ] &&
-        [ "$(grep -c . "$dir/read")" = "$(grep -c . "$dir/out")" ]
-}
-check 'SIGTERM in the middle of a frame leaves a whole file' ends_whole TERM
-check 'SIGINT in the middle of a frame leaves a whole file' ends_whole INT
-
-shows_at_once() {
-    start -u "$dir/sock" -q || return 1
-    "$feed" "$dir/sock" "$bad/h00-good.c2s" >/dev/null &
-    peer=$!
-    wait_for 10 grep -q 'www.example.test' "$dir/out"
-    shown=$?
-    wait $peer
-    stop 0 && return $shown
-}
-# The tool sleeps while the producer sends and SIGTERM comes.
-delivers_at_the_end() {
-    start -u "$dir/sock" --exact || return 1
-    kill -STOP $pid
-    "$feed" "$dir/sock" "$bad/h00-good.c2s" >/dev/null 2>"$dir/sent" &
-    peer=$!
-    wait_for 10 grep -q sent "$dir/sent"
-    kill -TERM $pid
-    kill -CONT $pid
-    exits 0 wait $pid && wait $peer && [ "$(grep -c . "$dir/out")" = 1 ]
-}
-check 'what was sent before SIGTERM still comes out' delivers_at_the_end
-check 'a message shows while the tool runs' shows_at_once
-
-# ---- files ----
-
-copies() {
-    "$tool" -r "$1" -w "$dir/copy" && cmp "$1" "$dir/copy"
-}
-check 'a copied file is the same file' copies "$large"
-check 'a file of ours is written over' copies "$data/dnsdist-1.7.3.fstrm"
-
-refuses() { # FILE: to write over it
-    cp "$1" "$dir/kept"
-    exits 1 "$tool" -r "$large" -w "$dir/kept" && cmp "$1" "$dir/kept"
-}
-check 'a file that is not Frame Streams is not written over' refuses "$data/README.md"
-check 'an input is not written over' eval 'cp "$large" "$dir/kept" &&
-    exits 1 "$tool" -r "$dir/kept" -w "$dir/kept" && cmp "$large" "$dir/kept"'
-check 'nothing is written when an input does not open' eval 'cp "$large" "$dir/kept" &&
-    exits 1 "$tool" -r "$dir/none" -w "$dir/kept" && cmp "$large" "$dir/kept"'
-check 'several files come out in their order' eval '
-    { expected unbound-1.17.1-large; expected knot-3.2.6-auth; } >"$dir/want"
-    "$tool" --exact -r "$large" -r "$data/knot-3.2.6-auth.fstrm" | cmp "$dir/want" -'
-check 'standard input is read as /dev/stdin' eval '
-    expected knot-3.2.6-auth >"$dir/want"
-    "$tool" --exact -r /dev/stdin <"$data/knot-3.2.6-auth.fstrm" | cmp "$dir/want" - &&
-    cat "$data/knot-3.2.6-auth.fstrm" | "$tool" --exact -r /dev/stdin | cmp "$dir/want" -'
-# A pipe that has brought some messages and stays open.
-reads_pipe() {
-    rm -f "$dir/copy"
-    mkfifo "$dir/pipe" || return 1
-    background "$tool" -r "$dir/pipe" -w "$dir/copy"
-    exec 9>"$dir/pipe"
-    head -c 5000 "$data/kdig-3.2.6-tool.fstrm" >&9
-    wait_for 10 grown "$dir/copy"
-    shown=$?
-    kill $pid
-    wait_for 5 eval '! kill -0 $pid'
-    ended=$?
-    exec 9>&-
-    exits 0 wait $pid && [ $shown = 0 ] && [ $ended = 0 ] && "$tool" -r "$dir/copy" >"$dir/out" &&
-        [ "$(grep -c . "$dir/out")" = 7 ]
-}
-check 'a pipe is read as it fills, and SIGTERM ends it' reads_pipe
-check 'a full disk ends the tool with status 1' exits 1 "$tool" -r "$large" -w /dev/full
-check 'a closed pipe ends the tool with status 1' eval '
-    { exits 1 "$tool" -r "$large" 2>"$dir/err"; echo $? >"$dir/status"; } | head -n 1 &&
-    wait_for 5 grep -q 0 "$dir/status" && grep -q "^dnstap: standard output: " "$dir/err"'
-
 # ---- flags ----
 
-says() { # STATUS TEXT FLAGS...: on standard error
-    want=$1 text=$2
-    shift 2
-    exits "$want" "$tool" "$@" 2>"$dir/err" >/dev/null &&
-        grep -q -F -e "dnstap: $text" "$dir/err" || { cat "$dir/err"; return 1; }
-}
 check 'without input usage is wrong' says 2 'no input: ' -q
 check 'an unknown flag is wrong usage' says 2 '-z: no such flag' -z
 check 'a stray argument is wrong usage' says 2 'stray: not a flag' -r "$large" stray
@@ -386,7 +269,7 @@ check 'a bad frame is reported with its place' says 1 \
     -r "$bad/p00-one-byte-frame.fstrm"
 check 'an end without STOP is reported, and no failure' says 0 \
     "$data/golang-dnstap/nostop.tap: ends without STOP" -r "$data/golang-dnstap/nostop.tap"
-check 'an end inside a frame is reported, and no failure' says 0 \
+check 'an end inside a frame is reported, and a failure' says 1 \
     "$data/golang-dnstap/trunc.tap: ends inside a frame" -r "$data/golang-dnstap/trunc.tap"
 
 flag_forms_agree() {
