@@ -1,15 +1,9 @@
 /* Shows how a DNS server logs to dnstap: a small real forwarder. Build: make build/forwarder
  *   cc -I. -o build/forwarder examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread
  *
- *   forwarder --dns ADDR:PORT [--hosts FILE] [--upstream ADDR:PORT] [--config FILE]
- *             [--tap SOCKET]… [--full] [--identity NAME] [--extra TEMPLATE]
- *
- * Answers A and AAAA of the hosts file's names itself and forwards the rest; without --upstream the
- * rest is REFUSED. --dns may be given again: 127.0.0.1:53, [::1]:53, [::]:53 (both families), port
- * 0 (any free one). UDP, TCP and the taps share one poll loop; there are no threads. A query over
- * TCP goes to the upstream over TCP; an answer too large for UDP sends the client there. SIGTERM
- * and SIGINT end it. Which taps there are is text, as CoreDNS has it: --config is a file of dnstap
- * directives, and each --tap writes one more, with what the other two say.
+ * UDP, TCP and the taps share one poll loop; there are no threads. A query over TCP goes to the
+ * upstream over TCP; an answer too large for UDP sends the client there. Which taps there are is
+ * text, as CoreDNS has it: forwarder --help.
  *
  * All that concerns dnstap is marked: single lines end in "dnstap", blocks stand between >>dnstap
  * and <<dnstap. What a server adds is that, and nothing else. What is marked "extra" likewise is
@@ -48,13 +42,14 @@ static void note(void *user, int level, const char *text)
     fprintf(stderr, "forwarder: %s\n", text);
 }
 
-static void die(const char *what, const char *why)
+/* problem: errno's value; 0: it was used wrongly. */
+static void die(int problem, const char *what, const char *why)
 {
     fprintf(stderr, "forwarder: %s: %s\n", what, why);
-    exit(1);
+    exit(problem ? 1 : 2);
 }
 
-#include "forwarder_config.h" /* which taps there are, as text */
+#include "forwarder_config.h"
 
 /* >>dnstap */
 enum { UDP = DNSTAP_PROTOCOL_UDP, TCP = DNSTAP_PROTOCOL_TCP };
@@ -479,35 +474,39 @@ static void run(void)
 static void add_listener(const char *text)
 {
     listener *l = &listeners[listener_count++];
-    if (listener_count > LISTENERS_MAX) die(text, "too many");
-    if (!parse_address(&l->at, text)) die(text, "expected ADDR:PORT or [ADDR]:PORT");
-    if (!open_listener(l)) die(text, strerror(errno));
+    if (listener_count > LISTENERS_MAX) die(0, text, "too many");
+    if (!parse_address(&l->at, text)) die(0, text, "expected ADDR:PORT or [ADDR]:PORT");
+    if (!open_listener(l)) die(errno, text, strerror(errno));
 }
 
 static void set_upstream(const char *text)
 {
     have_upstream = parse_address(&upstream, text);
-    if (!have_upstream) die(text, "expected ADDR:PORT or [ADDR]:PORT");
+    if (!have_upstream) die(0, text, "expected ADDR:PORT or [ADDR]:PORT");
 }
 
 static const char *template; /* extra */
 
+static void set_template(const char *text) { template = text; } /* extra */
+
+static void load_hosts(const char *file)
+{
+    if (!read_hosts(file)) die(errno, file, strerror(errno));
+}
+
 static void set_option(const char *name, const char *value)
 {
-    if (!value) die(name, "needs a value");
-    if (strcmp(name, "--dns") == 0) {
-        add_listener(value);
-    } else if (strcmp(name, "--hosts") == 0) {
-        if (!read_hosts(value)) die(value, strerror(errno));
-    } else if (strcmp(name, "--upstream") == 0) {
-        set_upstream(value);
-    } else if (strcmp(name, "--config") == 0) {
-        read_config(value);
-    } else if (strcmp(name, "--extra") == 0) {
-        template = value; /* extra */
-    } else {
-        die(name, "unknown; see the head of forwarder.c");
-    }
+    static const struct {
+        const char *name;
+        void (*set)(const char *value);
+    } all[] = {{"--dns", add_listener},   {"--hosts", load_hosts}, {"--upstream", set_upstream},
+               {"--config", read_config}, {"--tap", add_tap},      {"--identity", set_identity},
+               {"--extra", set_template}}; /* extra */
+    size_t i = 0;
+    while (i < sizeof all / sizeof *all && strcmp(name, all[i].name) != 0) i++;
+    if (i == sizeof all / sizeof *all) die(0, name, "no such option; see forwarder --help");
+    if (!value) die(0, name, "needs a value; see forwarder --help");
+    all[i].set(value);
 }
 
 static void say_listening(void)
@@ -545,34 +544,30 @@ static void report(const char *endpoint, const char *state, uint64_t logged, uin
 
 int main(int argc, char **argv)
 {
-    const char *sockets[TAPS_MAX + 1] = {NULL}, *full = "", *identity = "";
-    int count = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--full") == 0) {
             full = " full";
-        } else if (strcmp(argv[i], "--identity") == 0 && argv[i + 1]) {
-            identity = argv[++i];
-        } else if (strcmp(argv[i], "--tap") == 0 && argv[i + 1] && count < TAPS_MAX) {
-            sockets[count++] = argv[++i];
+        } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return fputs(usage, stdout) < 0;
         } else {
             set_option(argv[i], argv[i + 1]);
             i++;
         }
     }
-    if (listener_count == 0) die("--dns", "is missing");
-    add_directives(sockets, full, identity);
+    if (listener_count == 0) die(0, "--dns", "is missing; see forwarder --help");
+    add_directives();
     /* >>dnstap */
-    dnstap_error error;
-    count = dnstap_parse(config, strings, sizeof strings, tap_options, TAPS_MAX, NULL, &error);
-    if (count < 0) die("taps", error.text);
+    dnstap_error why;
+    int count = dnstap_parse(config, strings, sizeof strings, tap_options, TAPS_MAX, NULL, &why);
+    if (count < 0) die(0, "taps", why.text);
     for (int i = 0; i < count; i++) {
         tap_options[i].log = note;
         if (template) tap_options[i].extra = template; /* extra */
         tap_options[i].metadata = tell;                /* extra */
-        if (!(taps[i] = dnstap_open(&tap_options[i], &error))) die("taps", error.text);
+        if (!(taps[i] = dnstap_open(&tap_options[i], &why))) die(why.sys_errno, "taps", why.text);
     }
     /* <<dnstap */
-    if (!catch_signals()) die("signals", strerror(errno));
+    if (!catch_signals()) die(errno, "signals", strerror(errno));
     say_listening();
     run();
     close_sockets();

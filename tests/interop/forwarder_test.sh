@@ -304,6 +304,35 @@ lines_for_dnstap() {
         examples/forwarder.c
 }
 
+refused() { # STATUS WHAT OPTION...
+    local status=$1 what=$2
+    shift 2
+    timeout 20 "$forwarder" "$@" 2>"$dir/said" >&2
+    [ $? = "$status" ] && grep "^forwarder: $what" "$dir/said" ||
+        { echo "not refused with $status: $*" && return 1; }
+}
+usage() {
+    local help any='--dns 127.0.0.1:0'
+    for help in --help -h; do
+        "$forwarder" $any $help >"$dir/usage" 2>"$dir/said" || return
+        grep '^usage: forwarder ' "$dir/usage" && ! grep . "$dir/said" || return
+    done
+    echo 'dnstap nonsense {' >"$dir/config"
+    refused 2 '--dns: is missing' && refused 2 '--dns: needs a value' --dns &&
+        refused 2 '--bogus: no such option' $any --bogus &&
+        refused 2 'stray: no such option' $any stray &&
+        refused 2 '--tap: needs a value' $any --tap &&
+        refused 2 '--identity: needs a value' $any --identity &&
+        refused 2 'nonsense: expected' --dns nonsense &&
+        refused 2 'nonsense: expected' $any --upstream nonsense &&
+        refused 2 'taps: ' $any --tap 'tcp://' && refused 2 'taps: ' $any --config "$dir/config" &&
+        refused 2 '127.*too many' $(printf -- '--dns 127.0.0.1:0 %.0s' 1 2 3 4 5 6 7 8 9) &&
+        refused 2 '/s: too many' $any $(printf -- '--tap /s %.0s' 1 2 3 4 5 6 7 8 9) &&
+        refused 1 "$dir/none: No such file" $any --hosts "$dir/none" &&
+        refused 1 "$dir/none: No such file" $any --config "$dir/none" &&
+        refused 1 'taps: .*none/file' $any --tap "file://$dir/none/file"
+}
+
 built dns_peer forwarder hello dnstap || exit 1
 ${CC:-cc} -std=c99 -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
     examples/forwarder.c -lprotobuf-nanopb -lbearssl -lpthread -o "$forwarder" || exit 1
@@ -330,6 +359,7 @@ check 'without a collector it answers, and ends in time' no_collector
 check 'a collector that comes late gets everything' late_collector
 check '10,000 queries, and the tap has all four messages of each' load 10000
 check 'at most 40 lines concern dnstap' lines_for_dnstap
+check '--help prints usage, and wrong usage is status 2' usage
 if why=$(missing valgrind); then
     skip 'valgrind finds nothing' "$why"
 else
