@@ -788,8 +788,9 @@ DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type);
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
 
 /* In your own loop, one thread at a time: fills at most max descriptors, returns how many (at most
- * DNSTAP_POLLFDS), and the timeout for poll in ms. Call it right before each poll, and
- * dnstap_service after. */
+ * DNSTAP_POLLFDS, and of a listening tap max_sinks + max_pending more), and the timeout for poll in
+ * ms. Call it right before each poll, and dnstap_service after. What finds no room is looked at
+ * every 5 ms. */
 enum { DNSTAP_POLLFDS = 4 };
 #if DNSTAP__POSIX
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms);
@@ -3769,10 +3770,10 @@ static uint32_t dnstap__frame_writer_heard(const dnstap_frame_writer *w)
     return control && w->have == 0 ? dnstap__get32(w->control + 8) : 0;
 }
 
-/* The stream has begun: its START is there. */
-static void dnstap__writer_resume(dnstap_frame_writer *w)
+/* The stream has begun: its START is there, and nothing is expected yet. */
+static void dnstap__writer_resume(dnstap_frame_writer *w, bool bidirectional)
 {
-    dnstap_frame_writer_init(w, false);
+    dnstap_frame_writer_init(w, bidirectional);
     w->state = DNSTAP_WRITER_DATA;
 }
 
@@ -4689,19 +4690,21 @@ static const dnstap__scheme dnstap__schemes[] = {
 /* clang-format on */
 enum { DNSTAP__UNIX_SCHEME = 0, DNSTAP__USER_SCHEME = 4 };
 
-/* The port at text, to its end; -1: none. */
-static long dnstap__parse_port(const char *text)
+/* The number at text, to its end; -1: it is none, or above `most`. */
+static long dnstap__parse_number(const char *text, uint32_t most)
 {
-    long port = 0;
+    uint64_t number = 0;
 
     if (!*text) return -1;
     for (; *text; text++) {
         if (*text < '0' || *text > '9') return -1;
-        port = port * 10 + (*text - '0');
-        if (port > 65535) return -1;
+        number = number * 10 + (uint64_t)(*text - '0');
+        if (number > most) return -1;
     }
-    return port;
+    return (long)number;
 }
+
+static long dnstap__parse_port(const char *text) { return dnstap__parse_number(text, 65535); }
 
 /* host:port or [address]:port; listens: :port and port 0, too */
 static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const char *text,
@@ -5052,6 +5055,8 @@ typedef struct dnstap__listener {
     int fd;               /* -1: none */
     const char *endpoint; /* for texts */
     const char *path;     /* of a unix socket that has a file; else NULL */
+    uint32_t mode;        /* of that file; 0: the umask's */
+    const char *group;    /* NULL: the process's */
     int family;
     uint16_t port;
     dev_t device; /* of that, as it was made; 0: not yet */
@@ -5128,25 +5133,24 @@ static int dnstap__listen_failed(const dnstap__listener *l, const char *what, dn
 static bool dnstap__find_group(const char *name, gid_t *gid)
 {
     const struct group *g = getgrnam(name);
-    long number = dnstap__parse_port(name);
+    long number = dnstap__parse_number(name, INT32_MAX);
 
     *gid = g ? g->gr_gid : (gid_t)number;
     return g || number >= 0;
 }
 
-/* Who may connect to a unix socket: mode 0 and group NULL leave it as it was made. */
-static int dnstap__listener_allow(const dnstap__listener *l, uint32_t mode, const char *group,
-                                  dnstap_error *error)
+/* Who may connect to a unix socket. Before it listens: until then nobody can. */
+static int dnstap__listener_allow(const dnstap__listener *l, dnstap_error *error)
 {
     gid_t gid;
 
     if (!l->path) return DNSTAP_OK;
-    if (group && !dnstap__find_group(group, &gid))
+    if (l->group && !dnstap__find_group(l->group, &gid))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: there is no group \"%s\"",
-                            l->endpoint, group);
-    if (group && chown(l->path, (uid_t)-1, gid) < 0)
+                            l->endpoint, l->group);
+    if (l->group && chown(l->path, (uid_t)-1, gid) < 0)
         return dnstap__listen_failed(l, "give it to options.socket_group", error);
-    if (mode && chmod(l->path, (mode_t)mode) < 0)
+    if (l->mode && chmod(l->path, (mode_t)l->mode) < 0)
         return dnstap__listen_failed(l, "give it options.socket_mode", error);
     return DNSTAP_OK;
 }
@@ -5168,14 +5172,14 @@ static void dnstap__listener_look(dnstap__listener *l)
     l->inode = st.st_ino;
 }
 
-static bool dnstap__listen_at(dnstap__listener *l, const dnstap__address *a)
+static bool dnstap__bind_at(dnstap__listener *l, const dnstap__address *a)
 {
     if (l->fd >= 0) close(l->fd);
     l->family = a->any.sa_family;
     l->fd = socket(a->any.sa_family, SOCK_STREAM, 0);
     if (l->fd >= 0) dnstap__listen_options(l->fd, a->any.sa_family);
     return l->fd >= 0 && dnstap__set_nonblocking(l->fd) >= 0 &&
-           !bind(l->fd, &a->any, dnstap__address_size(a)) && !listen(l->fd, 64);
+           !bind(l->fd, &a->any, dnstap__address_size(a));
 }
 
 /* All addresses, where it could not be had that those of IPv6 are among them. */
@@ -5196,11 +5200,13 @@ static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *targ
     l->path = target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
     result = dnstap__listen_address(l, target, &a, error);
     if (result < 0) return result;
-    if (!dnstap__listen_at(l, &a) &&
-        !(dnstap__without_inet6(target, &a) && dnstap__listen_at(l, &a)))
+    if (!dnstap__bind_at(l, &a) &&
+        !(dnstap__without_inet6(target, &a) && dnstap__bind_at(l, &a)))
         return dnstap__listen_failed(l, "listen", error);
     dnstap__listener_look(l);
-    return DNSTAP_OK;
+    result = dnstap__listener_allow(l, error);
+    if (result < 0) return result;
+    return listen(l->fd, 64) < 0 ? dnstap__listen_failed(l, "listen", error) : DNSTAP_OK;
 }
 
 static void dnstap__peer_name(const dnstap__listener *l, const dnstap__address *from, char *out,
@@ -7098,6 +7104,7 @@ static void dnstap__tls_init(dnstap__tls *t, const dnstap__tls_config *c,
     t->config = c;
     t->lower = *lower;
     t->state = DNSTAP__TLS_IDLE;
+    t->taken = 0;
 }
 
 static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
@@ -7166,7 +7173,6 @@ typedef struct dnstap__link {
     dnstap__medium medium;
     dnstap__tls *tls; /* NULL: without TLS */
     /* of one that was accepted */
-    uint64_t born;    /* its accept */
     size_t chatter;   /* bytes that came after START */
     size_t from;      /* frames that were recorded in all rings before it started */
     dnstap_peer peer; /* what is shown of it */
@@ -7804,8 +7810,11 @@ static void dnstap__empty_rings(dnstap_tap *tap)
         c.at = r->tail;
         c.frames = r->out;
         dnstap__go_ahead(tap, i, &c);
+        if (c.at == r->tail) continue;
+        dnstap__mutex_lock(&tap->lock);
         tap->shown.discarded += c.frames - r->out;
-        if (c.at != r->tail) dnstap__ring_release(r, c.at, c.frames - r->out);
+        dnstap__mutex_unlock(&tap->lock);
+        dnstap__ring_release(r, c.at, c.frames - r->out);
     }
 }
 
@@ -7932,17 +7941,18 @@ static void dnstap__show_failure(dnstap_tap *tap, const dnstap_error *error)
 }
 
 /* A line about a sink, unless there were too many lately: connections come from anybody. */
-static void dnstap__say_of(dnstap__link *l, int level, const char *why, size_t lost)
+static void dnstap__say_of(dnstap__link *l, int level, const char *what, size_t lost)
 {
     dnstap_tap *tap = l->tap;
+    const char *subject = l->peer.subject;
     char text[400], losses[64] = "";
 
     if (tap->now >= tap->desk.quiet_until) tap->desk.lines = 0;
     if (!tap->desk.lines) tap->desk.quiet_until = tap->now + DNSTAP__REPORT_MS;
     if (++tap->desk.lines > DNSTAP__LINES) return;
     if (lost) dnstap__format(losses, sizeof losses, "; it lost %lu messages", (unsigned long)lost);
-    dnstap__format(text, sizeof text, "%s: sink %s: %s%s%s", dnstap__where(tap), l->peer.address,
-                   why, losses,
+    dnstap__format(text, sizeof text, "%s: sink %s%s%s: %s%s%s", dnstap__where(tap),
+                   l->peer.address, *subject ? ", " : "", subject, what, losses,
                    tap->desk.lines == DNSTAP__LINES ? " (no more such lines for some time)" : "");
     dnstap__say(tap, level, text);
 }
@@ -7967,7 +7977,6 @@ static int dnstap__part(dnstap__link *l, int code, const char *why)
     dnstap__mutex_unlock(&tap->lock);
     dnstap__disconnect(l);
     dnstap__enter(l, DNSTAP_BROKEN);
-    if (!tap->shown.sinks) dnstap__empty_rings(tap);
     for (i = 0; i < tap->ring_count; i++) dnstap__release(tap, i);
     return DNSTAP__GO;
 }
@@ -8145,7 +8154,7 @@ static int dnstap__in_securing(dnstap__link *l)
     if (result < 0) return dnstap__break_transport(l, result);
     dnstap__show_subject(l);
     if (dnstap__is(&tap->target, DNSTAP__BEGUN))
-        dnstap__writer_resume(&l->writer);
+        dnstap__writer_resume(&l->writer, false);
     else
         dnstap_frame_writer_init(&l->writer, dnstap__is(&tap->target, DNSTAP__GREETS) &&
                                                  !tap->options.unidirectional);
@@ -8209,9 +8218,8 @@ static int dnstap__begin(dnstap__link *l)
 {
     dnstap_tap *tap = l->tap;
 
-    if (tap->options.listen && tap->shown.sinks >= tap->options.max_sinks)
-        return dnstap__break(l, DNSTAP_BUSY, 0, "all places are taken; raise options.max_sinks");
     if (!dnstap__is(&tap->target, DNSTAP__KEEPS)) dnstap__recover(tap);
+    if (tap->options.listen) dnstap__say_of(l, DNSTAP_LOG_INFO, "connected", 0);
     dnstap__join(l);
     dnstap__mutex_lock(&tap->lock);
     tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
@@ -8220,17 +8228,30 @@ static int dnstap__begin(dnstap__link *l)
     return dnstap__enter(l, DNSTAP_STARTED);
 }
 
+/* Whether a sink that has shaken hands finds no place. It learns so before START. */
+static bool dnstap__crowded(const dnstap__link *l)
+{
+    const dnstap_tap *tap = l->tap;
+
+    return l->writer.state == DNSTAP_WRITER_START && tap->options.listen &&
+           tap->shown.sinks >= tap->options.max_sinks;
+}
+
 static int dnstap__in_greeting(dnstap__link *l)
 {
-    int result = dnstap__send_control(l);
+    int result;
 
+    if (dnstap__crowded(l))
+        return dnstap__break(l, DNSTAP_BUSY, 0, "all places are taken; raise options.max_sinks");
+    result = dnstap__send_control(l);
     if (result > 0 && l->writer.state == DNSTAP_WRITER_ACCEPT) result = dnstap__receive(l);
     if (result < 0) return dnstap__break_stream(l, result);
     if (l->writer.state == DNSTAP_WRITER_DATA) return dnstap__begin(l);
     return result;
 }
 
-/* What comes after START: FINISH or the end. A sink that was accepted may chatter a little. */
+/* What comes after START: FINISH or the end. A sink that was accepted may chatter a little: what is
+ * no frame is forgotten, so that a FINISH behind it is understood when it comes alone. */
 static int dnstap__hear(dnstap__link *l)
 {
     int result = DNSTAP__WAIT;
@@ -8238,7 +8259,7 @@ static int dnstap__hear(dnstap__link *l)
     if (!l->stuck) l->events = 0;
     if (l->ready & ~DNSTAP_POLLOUT) result = dnstap__receive(l);
     if (result == DNSTAP_BAD_FRAME && l->tap->options.listen) {
-        dnstap__writer_resume(&l->writer);
+        dnstap__writer_resume(&l->writer, l->writer.bidirectional);
         result = DNSTAP__WAIT;
     }
     if (l->tap->options.listen && l->chatter > DNSTAP__CHATTER)
@@ -8354,8 +8375,17 @@ static void dnstap__count_sent(dnstap__link *l, size_t frames, size_t bytes)
     dnstap__mutex_unlock(&tap->lock);
 }
 
-/* Sends from a ring what lies in one piece. 0: it holds nothing. `bytes` is read before
- * `published`, so what counts as seen was surely looked at. */
+/* What the links will surely look at: `bytes` is read before `published`, and before the first link
+ * of a round, for what comes between two links is seen by the second only. */
+static void dnstap__see(dnstap_tap *tap)
+{
+    dnstap__ring *r;
+
+    for (r = tap->rings; r < tap->rings + tap->ring_count; r++)
+        r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
+}
+
+/* Sends from a ring what lies in one piece. 0: it holds nothing. */
 static long dnstap__send_span(dnstap__link *l, uint32_t ring)
 {
     dnstap__ring *r = &l->tap->rings[ring];
@@ -8364,7 +8394,6 @@ static long dnstap__send_span(dnstap__link *l, uint32_t ring)
     size_t at = c->at, span, published, whole, frames;
     long n;
 
-    r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
     published = DNSTAP_LOAD_ACQUIRE(&r->published);
     span = dnstap__ring_span(r, &at, published, &data);
     if (!span) return 0;
@@ -8437,17 +8466,20 @@ static dnstap__flowing dnstap__flow_link(dnstap__link *l)
     return dnstap__enter(l, DNSTAP_STOPPING), DNSTAP__GONE;
 }
 
-/* Whether another link is further in a ring in which this one lags by more than it may. */
+/* Whether another link is further in a ring in which this one lags by more than it may. What a
+ * producer skips when it starts again at its ring's beginning is no lag. */
 static bool dnstap__lags(const dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
     const dnstap__link *other;
+    const dnstap__ring *r;
     size_t at, lag;
     uint32_t i;
 
     for (i = 0; i < tap->ring_count; i++) {
+        r = &tap->rings[i];
         at = l->cursors[i].at;
-        lag = DNSTAP_LOAD_ACQUIRE(&tap->rings[i].published) - at;
+        lag = dnstap__ring_used(r, at, DNSTAP_LOAD_ACQUIRE(&r->published));
         if (lag <= tap->options.max_lag) continue;
         for (other = tap->links; other < tap->links + tap->link_count; other++)
             if (other->state == DNSTAP_STARTED && (ptrdiff_t)(other->cursors[i].at - at) > 0)
@@ -8477,6 +8509,7 @@ static int dnstap__flow(dnstap_tap *tap)
     dnstap__link *l;
 
     if (due) dnstap__disarm(tap);
+    if (due) dnstap__see(tap);
     for (i = 0; i < tap->link_count; i++) {
         l = &tap->links[(tap->desk.turn + i) % tap->link_count];
         if (l->state != DNSTAP_STARTED || !(due || (l->stuck && l->ready & ~DNSTAP_POLLIN)))
@@ -8495,30 +8528,40 @@ static int dnstap__flow(dnstap_tap *tap)
 
 /* The links of a listening tap. In: connections; out: links in SECURING. Always: there are places
  * for max_sinks that are started and max_pending that are not yet; whoever comes is let in, and
- * when no place is left the oldest that has not shaken hands goes: silent ones keep nobody out. */
+ * when no place is left the oldest that has not shaken hands goes, one in a turn, one that has said
+ * nothing over TLS first: silent ones keep nobody out. */
 #if DNSTAP__HAS_SOCKETS
 static bool dnstap__pending(const dnstap__link *l)
 {
     return l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
 }
 
+/* Of two that are pending, whether a gives way: the silent one, else the older one. */
+static bool dnstap__yields(const dnstap__link *a, const dnstap__link *b)
+{
+    bool silent = !dnstap__handshake_bytes(a);
+
+    if (silent != !dnstap__handshake_bytes(b)) return silent;
+    return (int32_t)(a->peer.number - b->peer.number) < 0;
+}
+
 /* A place that is free, or is made so. */
 static dnstap__link *dnstap__place(dnstap_tap *tap)
 {
-    dnstap__link *l, *oldest = NULL, *place = NULL;
+    dnstap__link *l, *yields = NULL, *place = NULL;
 
     for (l = tap->links; l < tap->links + tap->link_count; l++) {
         if (l->state == DNSTAP_BROKEN || l->state == DNSTAP_FINISHED) dnstap__enter(l, DNSTAP_IDLE);
         if (l->state == DNSTAP_IDLE) place = l;
-        if (dnstap__pending(l) && (!oldest || l->born < oldest->born)) oldest = l;
+        if (dnstap__pending(l) && (!yields || dnstap__yields(l, yields))) yields = l;
     }
     if (place && tap->shown.pending < tap->options.max_pending) return place;
-    if (!oldest) return NULL;
-    dnstap__part(oldest, DNSTAP_BUSY,
+    if (!yields) return NULL;
+    dnstap__part(yields, DNSTAP_BUSY,
                  "a newer connection takes its place, as it has not shaken hands; raise "
                  "options.max_pending");
-    dnstap__enter(oldest, DNSTAP_IDLE);
-    return oldest;
+    dnstap__enter(yields, DNSTAP_IDLE);
+    return yields;
 }
 
 static void dnstap__show_peer(dnstap__link *l, const char *address)
@@ -8547,7 +8590,6 @@ static void dnstap__welcome(dnstap_tap *tap, int fd, const char *address)
                                     dnstap__buffer_of(&tap->options));
     l->transport = l->lower;
     dnstap__secure(l);
-    l->born = tap->now;
     l->current = l->chatter = 0;
     l->ready = DNSTAP__ANY;
     dnstap__show_peer(l, address);
@@ -8577,13 +8619,17 @@ static void dnstap__accept_all(dnstap_tap *tap)
     int fd = DNSTAP_DISCONNECTED;
 
     if (!tap->desk.ready || !dnstap__accepts(tap)) return;
-    while (n++ < DNSTAP__ACCEPTS && (fd >= 0 || fd == DNSTAP_DISCONNECTED)) {
+    while (n < DNSTAP__ACCEPTS && (!n || tap->shown.pending < tap->options.max_pending)) {
         fd = dnstap__listener_accept(&tap->desk.listener, address, sizeof address);
+        if (fd == DNSTAP_AGAIN || fd == DNSTAP_SYSTEM) break;
         if (fd >= 0) dnstap__welcome(tap, fd, address);
+        n++;
     }
-    if (fd == DNSTAP_SYSTEM) dnstap__rest_from_accepting(tap);
-    if (fd == DNSTAP_AGAIN) tap->desk.pause = 0;
-    if (fd < 0) tap->desk.ready = 0;
+    if (fd == DNSTAP_SYSTEM)
+        dnstap__rest_from_accepting(tap);
+    else
+        tap->desk.pause = 0;
+    if (fd == DNSTAP_AGAIN || fd == DNSTAP_SYSTEM) tap->desk.ready = 0;
 }
 #else
 static bool dnstap__accepts(const dnstap_tap *tap) { return tap && false; }
@@ -8629,8 +8675,8 @@ static void dnstap__count_peer(const dnstap__link *l, dnstap_peer *p)
         return;
     }
     for (i = 0; i < tap->ring_count; i++) recorded += DNSTAP_LOAD(&tap->rings[i].recorded);
-    p->offered = (size_t)(recorded - l->from);
-    p->behind = p->offered - p->sent;
+    p->behind = (size_t)(recorded - l->from - (size_t)p->sent); /* words may have wrapped */
+    p->offered = p->sent + p->behind;
 }
 
 static void dnstap__count_peers(const dnstap_tap *tap, dnstap_status *s)
@@ -8822,7 +8868,10 @@ static int dnstap__steps(dnstap_tap *tap)
 
     for (i = 0; i < tap->link_count; i++)
         more |= dnstap__step_link(&tap->links[(tap->desk.turn + i) % tap->link_count]);
-    if (dnstap__in_state(tap, DNSTAP_STARTED)) more |= dnstap__flow(tap);
+    if (dnstap__in_state(tap, DNSTAP_STARTED))
+        more |= dnstap__flow(tap);
+    else if (tap->options.listen)
+        dnstap__empty_rings(tap);
     for (i = 0; i < tap->link_count; i++)
         if (tap->links[i].state == DNSTAP_STARTED && more == DNSTAP__WAIT) tap->links[i].ready = 0;
     return more;
@@ -8842,9 +8891,11 @@ static void dnstap__turn(dnstap_tap *tap)
     tap->desk.turn = (tap->desk.turn + 1) % tap->link_count;
 }
 
-/* The first process that starts or services a tap owns it. */
+/* The first process that starts or services a tap owns it; nobody does when it has lost its
+ * listener in a fork. */
 static bool dnstap__owned(dnstap_tap *tap)
 {
+    if (tap->options.listen && tap->desk.listener.fd < 0) return false;
     if (!tap->owner) {
         DNSTAP_STORE(&tap->owner, dnstap__process());
         dnstap__watch(tap, tap->waker.out, DNSTAP_POLLIN);
@@ -8884,27 +8935,29 @@ static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, in
     if (dnstap__accepts(tap)) n = dnstap__add_pollfd(fds, n, max, tap->desk.listener.fd, POLLIN);
     for (l = tap->links; l < tap->links + tap->link_count; l++)
         n = dnstap__add_pollfd(fds, n, max, dnstap__link_fd(l), dnstap__link_events(l));
+    if (n == max && max < DNSTAP_POLLFDS + (int)tap->link_count && (unsigned)*timeout_ms > 5)
+        *timeout_ms = 5; /* not all may have found room: they are looked at by time */
     return n;
 }
 
-/* What poll has found for a descriptor; all there may be when it was not asked for it. */
-static short dnstap__found(const struct pollfd *fds, int n, int fd)
+/* What poll has found for a descriptor, which come in the order of fill_pollfds; all there may be
+ * when it was not asked for it. */
+static short dnstap__found(const struct pollfd **next, const struct pollfd *end, int fd)
 {
-    int i;
-
-    for (i = 0; i < n; i++)
-        if (fds[i].fd == fd) return fds[i].revents;
-    return DNSTAP__ANY;
+    if (*next == end || (*next)->fd != fd) return DNSTAP__ANY;
+    return (*next)++->revents;
 }
 
 static void dnstap__take_found(dnstap_tap *tap, const struct pollfd *fds, int n)
 {
+    const struct pollfd *next = fds, *end = fds + n;
     dnstap__link *l;
 
-    if (tap->options.listen) tap->desk.ready = dnstap__found(fds, n, tap->desk.listener.fd);
+    (void)dnstap__found(&next, end, tap->waker.out);
+    tap->desk.ready = dnstap__found(&next, end, tap->desk.listener.fd);
     for (l = tap->links; l < tap->links + tap->link_count; l++)
         if (l->state == DNSTAP_STARTED || tap->options.listen)
-            l->ready = (short)(l->ready | dnstap__found(fds, n, dnstap__link_fd(l)));
+            l->ready = (short)(l->ready | dnstap__found(&next, end, dnstap__link_fd(l)));
         else
             l->ready = DNSTAP__ANY;
 }
@@ -9265,6 +9318,9 @@ static int dnstap__resolve_listen(dnstap__setup *s, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "max_sinks is %u, max_pending %u; give 1 to 1024",
                             (unsigned)o->max_sinks, (unsigned)o->max_pending);
+    if (o->socket_mode > 0777)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "socket_mode is more than nine bits; give it in octal, such as 0660");
     if (o->max_lag > o->ring_size)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "max_lag %lu is more than ring_size %lu; lower it",
@@ -9493,10 +9549,11 @@ static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
 {
     const dnstap_options *o = &tap->options;
     dnstap__listener *l = &tap->desk.listener;
-    int result = dnstap__listener_open(l, &tap->target, o->endpoint, error);
+    int result;
 
-    if (result == DNSTAP_OK)
-        result = dnstap__listener_allow(l, o->socket_mode, o->socket_group, error);
+    l->mode = o->socket_mode;
+    l->group = o->socket_group;
+    result = dnstap__listener_open(l, &tap->target, o->endpoint, error);
     tap->shown.port = l->port;
     if (result < 0) dnstap__listener_close(l);
     return result;
@@ -9668,10 +9725,33 @@ static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
     dnstap__say(tap, DNSTAP_LOG_WARNING, text);
 }
 
-/* In the process that owns the tap: drains and stops, within the time. */
-static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
+/* What sinks of a listening tap have lost so far. */
+static uint64_t dnstap__lost(dnstap_tap *tap)
+{
+    uint64_t lost;
+
+    dnstap__mutex_lock(&tap->lock);
+    lost = tap->shown.lost;
+    dnstap__mutex_unlock(&tap->lock);
+    return lost;
+}
+
+/* Sinks that have not got all when the time is over. */
+static void dnstap__part_all(dnstap_tap *tap)
 {
     uint32_t i;
+
+    for (i = 0; i < tap->link_count; i++)
+        if (tap->links[i].state == DNSTAP_STARTED)
+            dnstap__part(&tap->links[i], DNSTAP_TIMEOUT, "did not take all before the close");
+    dnstap__empty_rings(tap);
+}
+
+/* In the process that owns the tap: drains and stops, within the time. Whether sinks of a listening
+ * tap lost something meanwhile. */
+static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
+{
+    uint64_t lost = dnstap__lost(tap);
 
     tap->asked.close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
     DNSTAP_STORE_RELEASE(&tap->asked.close, 1);
@@ -9683,21 +9763,21 @@ static void dnstap__finish(dnstap_tap *tap, int timeout_ms)
     }
     dnstap__watch(tap, tap->waker.out, 0);
     dnstap__watch(tap, tap->desk.watched, 0);
-    for (i = 0; tap->options.listen && i < tap->link_count; i++)
-        if (tap->links[i].state == DNSTAP_STARTED)
-            dnstap__part(&tap->links[i], DNSTAP_TIMEOUT, "did not take all before the close");
+    if (tap->options.listen) dnstap__part_all(tap);
     if (tap->options.timer) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
+    return tap->shown.lost != lost;
 }
 
 DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 {
+    bool lost = false;
     size_t discarded;
 
     if (!tap) return DNSTAP_OK;
     if (tap->owner == dnstap__process()) {
-        dnstap__finish(tap, timeout_ms);
+        lost = dnstap__finish(tap, timeout_ms);
     } else {
         tap->options.watch = NULL; /* the loop may be the owner's */
         dnstap__names_orphan(&tap->dial.names);
@@ -9712,7 +9792,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
     dnstap__key_close(tap->key);
     dnstap__mutex_close(&tap->lock);
     dnstap__block_close(&tap->block);
-    return discarded ? DNSTAP_TIMEOUT : DNSTAP_OK;
+    return discarded || lost ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
 
 /* ---- >>sink ------------------------------------------------------------------------------- */

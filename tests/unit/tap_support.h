@@ -80,7 +80,7 @@ typedef struct oracle {
     uint8_t buffer[FRAME_ROOM];
 } oracle;
 
-static struct {
+static struct sightings {
     uint64_t
         next[PRODUCERS]; /* number that must come next; later ones too when losses are allowed */
     uint64_t frames, bytes, lost;
