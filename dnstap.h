@@ -3033,6 +3033,7 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
     at = (const char *)memcpy(copy, o->extra, size);
     for (i = 0; i < e->count && dnstap__next_piece(o, &at, &pieces[i]); i++)
         if (pieces[i].label == DNSTAP__METADATA) copy[at - 1 - copy] = '\0';
+    DNSTAP_ASSERT(i == e->count && !*at);
     e->pieces = pieces;
 }
 
@@ -3079,50 +3080,30 @@ static size_t dnstap__walk_name(dnstap__walk *w)
     return size;
 }
 
-/* Where the names are in a record's data that may be compressed (RFC 3597, 4): behind so many
- * bytes, times 4, and how many. */
-static uint32_t dnstap__names_of(uint32_t type)
+/* Where a record's data has names that may be compressed (RFC 3597, 4). */
+typedef struct dnstap__names_at {
+    uint8_t type, behind, count; /* behind so many bytes */
+} dnstap__names_at;
+
+static dnstap__names_at dnstap__names_of(uint32_t type)
 {
-    enum { ONE = 1, TWO = 2, BEHIND = 4 };
-    switch (type) {
-    case 2: /* NS, MD, MF, CNAME, MB, MG, MR, PTR, NXT, DNAME */
-    case 3:
-    case 4:
-    case 5:
-    case 7:
-    case 8:
-    case 9:
-    case 12:
-    case 30:
-    case 39:
-        return ONE;
-    case 6: /* SOA, MINFO, RP */
-    case 14:
-    case 17:
-        return TWO;
-    case 15: /* MX, AFSDB, RT, KX */
-    case 18:
-    case 21:
-    case 36:
-        return 2 * BEHIND + ONE;
-    case 26: /* PX */
-        return 2 * BEHIND + TWO;
-    case 33: /* SRV */
-        return 6 * BEHIND + ONE;
-    case 24: /* SIG, RRSIG */
-    case 46:
-        return 18 * BEHIND + ONE;
-    default:
-        return 0;
-    }
+    static const dnstap__names_at types[] = {
+        {2, 0, 1},  {3, 0, 1},  {4, 0, 1},   {5, 0, 1},  {6, 0, 2},  {7, 0, 1},
+        {8, 0, 1},  {9, 0, 1},  {12, 0, 1},  {14, 0, 2}, {15, 2, 1}, {17, 0, 2},
+        {18, 2, 1}, {21, 2, 1}, {24, 18, 1}, {26, 2, 2}, {30, 0, 1}, {33, 6, 1},
+        {36, 2, 1}, {39, 0, 1}, {46, 18, 1}, {0, 0, 0}};
+    const dnstap__names_at *at = types;
+    while (at->type && at->type != type) at++;
+    return *at;
 }
 
 /* The size, without compression, of the `size` bytes of a record's data that the walk is at. */
 static size_t dnstap__data_size(dnstap__walk *w, uint32_t type, size_t size)
 {
-    size_t begin = w->at, end = begin + size, names = dnstap__names_of(type), from, n;
-    w->at += names / 4;
-    for (names %= 4; names && size; names--) {
+    size_t begin = w->at, end = begin + size, from, n;
+    dnstap__names_at names = dnstap__names_of(type);
+    w->at += names.behind;
+    for (; names.count && size; names.count--) {
         from = w->at;
         n = dnstap__walk_name(w);
         if (!n || w->at > end) break;
@@ -3635,6 +3616,7 @@ DNSTAP__COLD size_t dnstap__write_slow_extra(const dnstap__fixed *fixed, const d
     p = dnstap__put_extra(out + n, e, v);
     whole.identity.data = whole.version.data = whole.extra.data = NULL;
     n = dnstap__encode_valid(&whole, p, room - (size_t)(p - out));
+    DNSTAP_ASSERT(n > 0);
     return (size_t)(p + n - out);
 }
 

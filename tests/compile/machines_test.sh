@@ -62,6 +62,7 @@ if ! $compiler "$build/word.c" -o "$build/word" 2>/dev/null; then
     skip i386 'gcc makes no programs of 32 bits; install gcc-12-multilib'
 else
     "$build/word" 2>/dev/null || run="qemu-i386 -E LD_LIBRARY_PATH=${run#*=}"
-    machine i386 'codec|decode|frame|ring|message|edges|faults|tap_files|life|(tls|extra|extra_fuzz)\.c'
+    machine i386 \
+        'codec|decode|frame|ring|message|edges|faults|tap_files|life|tls\.c|extra(_fuzz)?\.c'
 fi
 finish

@@ -24,7 +24,7 @@ static void compile(compiled *c, const dnstap_options *o)
     a.size = SIZE_MAX;
     dnstap__compile_template(&c->extra, &a, o);
     assert_null(c->extra.pieces);
-    c->memory = malloc(a.used + 1);
+    c->memory = malloc(a.used);
     a.base = (uint8_t *)c->memory;
     a.size = a.used;
     a.used = 0;
