@@ -1,6 +1,6 @@
 #!/bin/sh
-# The specification's examples of taps that connect, as they stand there but for paths and ports:
-# the forwarder reads them, and the sinks must get what they say. And outgoing TLS, which is ours.
+# The specification's examples, as they stand there but for paths and ports: the forwarder reads
+# them, and the sinks must get what they say. And outgoing TLS, which is ours.
 # usage: tests/interop/directive_test.sh [BUILD]
 . "$(dirname "$0")/tls_lib.sh"
 
@@ -39,14 +39,19 @@ tls_sink() { # NAME [VERIFY]: socat on $port, with server.pem, before a unix sin
 
 # ---- one question, and its messages ----
 
+start_forwarder() { # LOG OPTION...: its process is $forwarder, its port $dns
+    log=$1
+    shift
+    background "$build/forwarder" --dns 127.0.0.1:0 "$@" 2>"$log"
+    forwarder=$pid
+    wait_for 10 grep -q 'listening on' "$log" || return
+    dns=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$log")
+}
+question() { ask @127.0.0.1 -p "$dns" a.example.test A | grep -q 192.0.2.1; }
 # Answers a question with the taps of the text on standard input, and ends in order.
 forward() {
     cat >config
-    background "$build/forwarder" --dns 127.0.0.1:0 --hosts hosts --config config 2>forwarder.log
-    forwarder=$pid
-    wait_for 10 grep -q 'listening on' forwarder.log || return
-    dns=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' forwarder.log)
-    ask @127.0.0.1 -p "$dns" a.example.test A | grep -q 192.0.2.1 || return
+    start_forwarder forwarder.log --config config --hosts hosts && question || return
     kill "$forwarder" && wait "$forwarder"
 }
 count() { [ "$(grep -c "$3" "$2.out")" = "$1" ]; }
@@ -131,8 +136,23 @@ dnstap dnstap.sock full { # relative to the working directory
 END
 result 'a relative path, and empty names' $?
 
+# Whom the query went to is known behind the client's query only.
+unix_sink dnstap
+start_forwarder back.log --hosts hosts
+back=$dns
+cat >config <<END
+dnstap $dir/dnstap.sock {
+  extra "upstream: {/forward/upstream}"
+}
+END
+start_forwarder forwarder.log --config config --upstream "127.0.0.1:$back" && question &&
+    kill "$forwarder" && came dnstap && wait_for 10 count 4 dnstap '"extra": "' &&
+    count 1 dnstap "\"extra\": \"$(hex 'upstream: -')\".*\"CLIENT_QUERY\"" &&
+    count 3 dnstap "\"extra\": \"$(hex "upstream: 127.0.0.1:$back")\""
+result 'extra "upstream: {/forward/upstream}"' $?
+
 if why=$(missing socat); then
-    skip 'taps over TLS' "$why"
+    skip 'taps over TLS, and taps that listen' "$why"
     finish
 fi
 ca ca
@@ -168,5 +188,69 @@ dnstap tls://127.0.0.1:$port full {
 END
 grep -q 'forwarder: .*broken, logged 2, sent 0' forwarder.log && count 0 tls CLIENT
 result 'without tls_name the address is verified, and nothing leaves' $?
+
+# ---- taps that listen: socat connects to them, and to a sink of ours ----
+
+# What is logged before the sink has come is not for it.
+asked_until_it_came() { # NAME
+    question && [ -s "$1.out" ]
+}
+# listened NAME SOCAT-ADDRESS: the taps of config, and a sink that comes to one of them
+listened() {
+    start_forwarder forwarder.log --config config --hosts hosts || return
+    unix_sink "$1"
+    background socat "$2" "unix-connect:$1.sock" 2>"socat.$1.log"
+    wait_for 10 asked_until_it_came "$1"
+}
+all() { # NAME PATTERN: all that came has it
+    [ -s "$1.out" ] && ! grep -v -- "$2" "$1.out"
+}
+
+echo "dnstap listen $dir/tap.sock full" >config
+listened sink unix-connect:tap.sock && all sink "$full"
+result 'dnstap listen /tmp/dnstap.sock full' $?
+
+new_port
+echo "dnstap listen tcp://127.0.0.1:$port full" >config
+listened sink "tcp:127.0.0.1:$port" && all sink "$full"
+result 'dnstap listen tcp://127.0.0.1:6000 full' $?
+
+new_port
+cat >config <<END
+dnstap listen tls://127.0.0.1:$port full {
+  tls server.pem server.key ca.pem
+}
+END
+verified=verify=1,cafile=ca.pem,commonname=server.test
+listened sink "openssl:127.0.0.1:$port,$verified,cert=client.pem,key=client.key" && all sink "$full"
+result 'dnstap listen tls://127.0.0.1:6000 full, tls CERT KEY CA' $?
+
+start_forwarder forwarder.log --config config --hosts hosts
+unix_sink sink
+background socat "openssl:127.0.0.1:$port,$verified" unix-connect:sink.sock 2>socat.log
+refused=$pid
+asked_until_it_went() { question && ! kill -0 "$refused"; }
+wait_for 10 asked_until_it_went && [ ! -s sink.out ]
+result 'with a CA, a sink without certificate gets nothing' $?
+
+new_port
+cat >config <<END
+dnstap listen tls://127.0.0.1:$port full {
+  tls server.pem server.key
+  skipverify
+}
+END
+listened sink "openssl:127.0.0.1:$port,$verified" && all sink "$full"
+result 'dnstap listen tls://127.0.0.1:6000 full, tls CERT KEY, skipverify' $?
+
+tcp_sink tcp
+to=$port
+new_port
+cat >config <<END
+dnstap tcp://localhost:$to full
+dnstap listen tcp://127.0.0.1:$port
+END
+listened sink "tcp:127.0.0.1:$port" && wait_for 10 all tcp "$full" && ! grep -q "$full" sink.out
+result 'a tap that connects beside one that listens' $?
 
 finish

@@ -291,7 +291,7 @@ static void random_options(dnstap_options *o)
     o->unidirectional = rnd(2);
     o->flush_ms = rnd(3) ? 0 : rnd(2) ? DNSTAP_FLUSH_NOW : 1 + (int)rnd(INT32_MAX);
     o->timeout_ms = rnd(2) ? 0 : 1 + (int)rnd(INT32_MAX);
-    if (o->listen) o->max_sinks = rnd(2) ? 0 : 1 + rnd(65535);
+    if (o->listen) o->max_sinks = rnd(2) ? 0 : 1 + rnd(1024);
     if (o->listen && (*o->endpoint == '/' || *o->endpoint == 'u'))
         o->socket_mode = rnd(2) ? 0 : 1 + rnd(0777);
     if (!o->listen) o->drop_when_disconnected = rnd(2);
