@@ -977,9 +977,10 @@ DNSTAP_API int dnstap_parse(const char *text, void *memory, size_t size, dnstap_
                             int max, const dnstap_parse_options *how, dnstap_error *error);
 /* Writes options as a directive that dnstap_parse, being strict, makes the same of. What a
  * directive has no word for (hooks, blocks in memory, sizes of rings and records, producers,
- * overwrite, max_pending, max_lag, socket_group, extra_raw, coredns_extra) is left out. Returns its length without the NUL at its end; out NULL: the length it
- * would have. DNSTAP_NO_MEMORY: size is too small. DNSTAP_BAD_OPTION: a field that does not go with
- * the endpoint, is out of range, or holds what can't be written (a variable, say). Any thread. */
+ * overwrite, max_pending, max_lag, socket_group, extra_raw, coredns_extra) is left out. Returns its
+ * length without the NUL at its end; out NULL: the length it would have. DNSTAP_NO_MEMORY: size is
+ * too small. DNSTAP_BAD_OPTION: a field that does not go with the endpoint, is out of range, or
+ * holds what can't be written (a variable, say). Any thread. */
 DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t size);
 #endif
 
@@ -10793,7 +10794,8 @@ static const dnstap__property dnstap__properties[] = {
     {"unidirectional", DNSTAP__AT(unidirectional), DNSTAP__FLAG, 0, 0},
     {"drop_when_disconnected", DNSTAP__AT(drop_when_disconnected), DNSTAP__FLAG,
         DNSTAP__DIALLING, 0},
-    {"socket_mode", DNSTAP__AT(socket_mode), DNSTAP__MODE, DNSTAP__LISTENING | DNSTAP__ON_UNIX, 0777},
+    {"socket_mode", DNSTAP__AT(socket_mode), DNSTAP__MODE,
+        DNSTAP__LISTENING | DNSTAP__ON_UNIX, 0777},
     {"max_sinks", DNSTAP__AT(max_sinks), DNSTAP__NUMBER, DNSTAP__LISTENING, 1024}};
 #undef DNSTAP__AT
 /* clang-format on */
