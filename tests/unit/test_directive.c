@@ -214,6 +214,8 @@ static const struct {
 } refused[] = {
     {"dnstap s {\n\n identitiy x\n}",
      "line 3, column 2: unknown property \"identitiy\"; did you mean \"identity\"?"},
+    {"dnstap s {\n IDENTITY x\n}",
+     "line 2, column 2: unknown property \"IDENTITY\"; did you mean \"id"},
     {"dnstap s {\n frobnicate\n}", "unknown property \"frobnicate\"; expected identity, version,"},
     {"dnstap s {\n extra a b\n}", "line 2, column 10: unknown property \"b\"; a value with blanks"},
     {"dnstap s {\n identity x {\n a\n }\n}", "line 2, column 13: a block inside the block"},
