@@ -5183,8 +5183,7 @@ static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *targ
     l->path = target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
     result = dnstap__listen_address(l, target, &a, error);
     if (result < 0) return result;
-    if (!dnstap__bind_at(l, &a) &&
-        !(dnstap__without_inet6(target, &a) && dnstap__bind_at(l, &a)))
+    if (!dnstap__bind_at(l, &a) && !(dnstap__without_inet6(target, &a) && dnstap__bind_at(l, &a)))
         return dnstap__listen_failed(l, "listen", error);
     dnstap__listener_look(l);
     result = dnstap__listener_allow(l, error);

@@ -480,5 +480,5 @@ int main(void)
         cmocka_unit_test(test_unidirectional_sinks_are_started_at_once),
     };
 
-    return cmocka_run_group_tests_name("listen", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }
