@@ -1160,11 +1160,21 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #if DNSTAP__HAS_TLS
 #include <bearssl.h>
 #endif
-/* membarrier(2) has no wrapper, and syscall(2) is declared for more than plain POSIX only: which
- * glibc says by __USE_MISC, and musl by _BSD_SOURCE unless _GNU_SOURCE was asked for */
-#if defined(__linux__) && DNSTAP__HAS_THREADS && defined(SYS_membarrier) && \
-    (defined(__USE_MISC) ||                                                 \
-     (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || defined(_BSD_SOURCE))))
+/* syscall(2) is declared for more than plain POSIX only, which glibc says by __USE_MISC, and musl by
+ * _BSD_SOURCE unless _GNU_SOURCE was asked for; membarrier(2) has no wrapper, pipe2 and accept4 are
+ * declared with _GNU_SOURCE only */
+#if defined(__linux__) && (defined(__USE_MISC) || (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || \
+                                                                           defined(_BSD_SOURCE))))
+#define DNSTAP__HAS_SYSCALL 1
+#else
+#define DNSTAP__HAS_SYSCALL 0
+#endif
+#if DNSTAP__HAS_SYSCALL && defined(SYS_pipe2) && defined(SYS_accept4)
+#define DNSTAP__HAS_PIPE2 1
+#else
+#define DNSTAP__HAS_PIPE2 0
+#endif
+#if DNSTAP__HAS_SYSCALL && DNSTAP__HAS_THREADS && defined(SYS_membarrier)
 #define DNSTAP__HAS_MEMBARRIER 1
 /* as in <linux/membarrier.h>, which musl goes without */
 enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
@@ -1247,14 +1257,48 @@ extern "C" {
 /* What differs from system to system, as functions of the same names: clocks, process, entropy,
  * wake-up descriptor, threads. First for POSIX, then for a bare machine, where a function that can
  * do nothing answers as if there were nothing to do. Nothing here waits but dnstap__pause; what is
- * opened is closed in programs that are executed. */
+ * opened is closed in programs that are executed, from its first moment where the system can. */
+#if DNSTAP__POSIX
+/* Where a descriptor leads: its number is another file's when the program closed it. */
+typedef struct dnstap__identity {
+    dev_t device;
+    ino_t inode;
+} dnstap__identity;
+
+static void dnstap__identify(dnstap__identity *id, int fd)
+{
+    struct stat st;
+
+    memset(id, 0, sizeof *id);
+    if (fstat(fd, &st) < 0) return;
+    id->device = st.st_dev;
+    id->inode = st.st_ino;
+}
+
+static bool dnstap__leads_to(int fd, const dnstap__identity *id)
+{
+    struct stat st;
+
+    return fd >= 0 && !fstat(fd, &st) && st.st_dev == id->device && st.st_ino == id->inode;
+}
+
+/* Closes what is at *fd, if any. Its number is forgotten first: a child that another thread forks
+ * in between must not close whatever has that number by then. */
+static void dnstap__close_fd(int *fd)
+{
+    int old = *fd;
+
+    *fd = -1;
+    if (old >= 0) close(old);
+}
 
 /* Wakes the service from any thread: an eventfd, or a pipe. */
 typedef struct dnstap__waker {
-    int out, in; /* read end, write end; -1: none */
+    int out;   /* read end; -1: none */
+    size_t in; /* write end, shared; SIZE_MAX: none */
+    dnstap__identity is;
 } dnstap__waker;
 
-#if DNSTAP__POSIX
 static uint64_t dnstap__clock_ms(void *user)
 {
     struct timespec t;
@@ -1279,11 +1323,23 @@ static void dnstap__host_name(char *out, size_t size)
     out[size - 1] = '\0';
 }
 
+static void dnstap__waker_none(dnstap__waker *w)
+{
+    w->out = -1;
+    DNSTAP_STORE(&w->in, SIZE_MAX);
+}
+
+/* There is none, or the program closed it. */
+static bool dnstap__waker_lost(const dnstap__waker *w) { return !dnstap__leads_to(w->out, &w->is); }
+
 static void dnstap__waker_close(dnstap__waker *w)
 {
-    if (w->in >= 0 && w->in != w->out) close(w->in);
-    if (w->out >= 0) close(w->out);
-    w->out = w->in = -1;
+    int out = dnstap__waker_lost(w) ? -1 : w->out, in = (int)DNSTAP_LOAD(&w->in);
+
+    if (in == w->out || !dnstap__leads_to(in, &w->is)) in = -1;
+    dnstap__waker_none(w);
+    dnstap__close_fd(&in);
+    dnstap__close_fd(&out);
 }
 
 /* A full pipe wakes anyway. */
@@ -1291,7 +1347,7 @@ static void dnstap__waker_call(const dnstap__waker *w)
 {
     uint64_t one = 1;
 
-    if (write(w->in, &one, sizeof one) < 0) return;
+    if (write((int)DNSTAP_LOAD(&w->in), &one, sizeof one) < 0) return;
 }
 
 /* Takes what was written; how many calls it was. */
@@ -1304,47 +1360,105 @@ static size_t dnstap__waker_take(const dnstap__waker *w)
     return n > 0 ? (size_t)n / sizeof calls[0] : 0;
 }
 #else
+typedef struct dnstap__waker {
+    int out;
+    size_t in;
+} dnstap__waker;
+
 static uint64_t dnstap__clock_ms(void *user) { return user ? 0 : 1; }
 static void dnstap__pause(void) {}
 static size_t dnstap__process(void) { return 1; }
 static void dnstap__host_name(char *out, size_t size) { memset(out, 0, size); }
-static void dnstap__waker_close(dnstap__waker *w) { w->out = w->in = -1; }
+static void dnstap__waker_none(dnstap__waker *w)
+{
+    w->out = -1;
+    w->in = SIZE_MAX;
+}
+static bool dnstap__waker_lost(const dnstap__waker *w) { return w && false; }
+static void dnstap__waker_close(dnstap__waker *w) { dnstap__waker_none(w); }
 static void dnstap__waker_call(const dnstap__waker *w) { (void)w; }
 static size_t dnstap__waker_take(const dnstap__waker *w) { return w ? 0 : 1; }
 #endif
 
 #if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !defined(__linux__))
-static int dnstap__set_nonblocking(int fd)
+/* Makes a new descriptor never wait, and closed in programs that are executed. -1: there is none,
+ * or it can't be so. */
+static int dnstap__prepare(int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
 
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
-    return fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
+        fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0)
+        return fd;
+    dnstap__close_fd(&fd);
+    return -1;
+}
+#endif
+
+#if DNSTAP__HAS_PIPE2 && DNSTAP__HAS_LOOKUP
+static int dnstap__pipe(int fds[2]) { return (int)syscall(SYS_pipe2, fds, O_NONBLOCK | O_CLOEXEC); }
+#elif DNSTAP__HAS_LOOKUP || (DNSTAP__POSIX && !defined(__linux__))
+static int dnstap__pipe(int fds[2])
+{
+    if (pipe(fds) < 0) return -1;
+    fds[0] = dnstap__prepare(fds[0]);
+    fds[1] = dnstap__prepare(fds[1]);
+    if (fds[0] >= 0 && fds[1] >= 0) return 0;
+    dnstap__close_fd(&fds[0]);
+    dnstap__close_fd(&fds[1]);
+    return -1;
+}
+#endif
+
+#if DNSTAP__HAS_SOCKETS && defined(SOCK_NONBLOCK) && defined(SOCK_CLOEXEC)
+static int dnstap__stream_socket(int family)
+{
+    return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+#elif DNSTAP__HAS_SOCKETS
+static int dnstap__stream_socket(int family)
+{
+    return dnstap__prepare(socket(family, SOCK_STREAM, 0));
+}
+#endif
+
+#if DNSTAP__HAS_PIPE2 && DNSTAP__HAS_SOCKETS
+static int dnstap__accept(int listener, struct sockaddr *from, socklen_t *size)
+{
+    int fd = (int)syscall(SYS_accept4, listener, from, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    return fd < 0 && errno == ENOSYS ? dnstap__prepare(accept(listener, from, size)) : fd;
+}
+#elif DNSTAP__HAS_SOCKETS
+static int dnstap__accept(int listener, struct sockaddr *from, socklen_t *size)
+{
+    return dnstap__prepare(accept(listener, from, size));
 }
 #endif
 
 #if defined(__linux__)
 static int dnstap__waker_open(dnstap__waker *w)
 {
-    w->out = w->in = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    dnstap__identify(&w->is, w->out);
+    DNSTAP_STORE(&w->in, (size_t)w->out);
     return w->out < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
 }
 #elif DNSTAP__POSIX
 static int dnstap__waker_open(dnstap__waker *w)
 {
-    int fds[2];
+    int fds[2] = {-1, -1};
+    int result = dnstap__pipe(fds);
 
-    if (pipe(fds) < 0) return DNSTAP_SYSTEM;
     w->out = fds[0];
-    w->in = fds[1];
-    if (dnstap__set_nonblocking(fds[0]) < 0 || dnstap__set_nonblocking(fds[1]) < 0)
-        return DNSTAP_SYSTEM;
-    return DNSTAP_OK;
+    dnstap__identify(&w->is, w->out);
+    DNSTAP_STORE(&w->in, (size_t)fds[1]);
+    return result < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
 }
 #else
 static int dnstap__waker_open(dnstap__waker *w)
 {
-    w->out = w->in = -1;
+    dnstap__waker_none(w);
     return DNSTAP_OK;
 }
 #endif
@@ -1410,6 +1524,71 @@ static void dnstap__mutex_open(dnstap__mutex *m) { (void)m; }
 static void dnstap__mutex_lock(dnstap__mutex *m) { (void)m; }
 static void dnstap__mutex_unlock(dnstap__mutex *m) { (void)m; }
 static void dnstap__mutex_close(dnstap__mutex *m) { (void)m; }
+#endif
+
+#if DNSTAP__HAS_FILES && DNSTAP__HAS_THREADS
+static void dnstap__sigmask(int how, const sigset_t *set, sigset_t *before)
+{
+    pthread_sigmask(how, set, before);
+}
+#elif DNSTAP__HAS_FILES
+static void dnstap__sigmask(int how, const sigset_t *set, sigset_t *before)
+{
+    sigprocmask(how, set, before);
+}
+#endif
+
+#if DNSTAP__HAS_FILES && defined(_POSIX_REALTIME_SIGNALS) && _POSIX_REALTIME_SIGNALS > 0
+static void dnstap__take_signals(const sigset_t *set)
+{
+    struct timespec none = {0, 0};
+
+    while (sigtimedwait(set, NULL, &none) > 0) {
+    }
+}
+#elif DNSTAP__HAS_FILES
+static void dnstap__take_signals(const sigset_t *set)
+{
+    sigset_t pending;
+    int number;
+
+    sigpending(&pending);
+    if (sigismember(set, SIGPIPE) && sigismember(&pending, SIGPIPE)) sigwait(set, &number);
+    sigpending(&pending);
+    if (sigismember(set, SIGXFSZ) && sigismember(&pending, SIGXFSZ)) sigwait(set, &number);
+}
+#endif
+
+#if DNSTAP__HAS_FILES
+/* The signals that write(2) raises in its thread: none may reach the program, which might die of
+ * it. They are held back while we write, and taken when the write failed. (SIGTTOU, of a terminal
+ * in the background, does not even come while it is held back.) */
+static void dnstap__hush(sigset_t *before)
+{
+    sigset_t raised;
+
+    sigemptyset(&raised);
+    sigaddset(&raised, SIGPIPE);
+    sigaddset(&raised, SIGXFSZ);
+    sigaddset(&raised, SIGTTOU);
+    dnstap__sigmask(SIG_BLOCK, &raised, before);
+}
+
+/* In the tap's own thread, where all are blocked anyway, that was one system call. */
+static void dnstap__unhush(const sigset_t *before, bool failed)
+{
+    int saved = errno;
+    sigset_t raised;
+
+    sigemptyset(&raised);
+    sigaddset(&raised, SIGPIPE);
+    sigaddset(&raised, SIGXFSZ);
+    if (failed) dnstap__take_signals(&raised);
+    if (!sigismember(before, SIGPIPE) || !sigismember(before, SIGXFSZ) ||
+        !sigismember(before, SIGTTOU))
+        dnstap__sigmask(SIG_SETMASK, before, NULL);
+    errno = saved;
+}
 #endif
 
 /* Orders every thread's stores before our later loads; false: the system has no such call. */
@@ -4118,6 +4297,14 @@ static bool dnstap__would_block(int sys_errno)
     return sys_errno == EAGAIN || sys_errno == EINTR ||
            (EWOULDBLOCK != EAGAIN && sys_errno == EWOULDBLOCK);
 }
+
+/* Of a descriptor that the program closed: what is said behind the failure. */
+static const char *dnstap__closed_by_program(int sys_errno)
+{
+    bool closed = sys_errno == EBADF || sys_errno == ENOTSOCK;
+
+    return closed ? "; the program closed it, it is opened anew" : "";
+}
 #endif
 
 #if DNSTAP__HAS_SOCKETS
@@ -4186,13 +4373,31 @@ typedef struct dnstap__socket {
     int fd;          /* -1: none */
     int send_buffer; /* SO_SNDBUF to ask for; 0: the system's */
     bool connecting;
+    bool bare; /* the endpoint was a path alone */
     dnstap__address address;
-    char error[96];
+    char error[128];
 } dnstap__socket;
+
+/* What may have been meant by a path that nobody listens on. */
+static const char *dnstap__socket_hint(const dnstap__socket *s, int sys_errno)
+{
+    struct stat st;
+
+    if (s->address.any.sa_family != AF_UNIX) return "";
+    if (!stat(s->address.local.sun_path, &st) && !S_ISSOCK(st.st_mode))
+        return "; it is no socket; a file is written with file:// before its path";
+    return sys_errno == ENOENT && s->bare ? "; for a file write file:// before its path" : "";
+}
 
 static int dnstap__socket_failed(dnstap__socket *s, const char *what, int sys_errno)
 {
-    dnstap__format(s->error, sizeof s->error, "%s: %s", what, strerror(sys_errno));
+    const char *closed = dnstap__closed_by_program(sys_errno);
+
+    if (*closed) s->fd = -1;
+    dnstap__format(s->error, sizeof s->error, "%s: %s%s", what, strerror(sys_errno),
+                   *closed         ? closed
+                   : s->connecting ? dnstap__socket_hint(s, sys_errno)
+                                   : "");
     errno = sys_errno;
     return DNSTAP_SYSTEM;
 }
@@ -4230,9 +4435,8 @@ static void dnstap__socket_tune(const dnstap__socket *s, int family)
 
 static int dnstap__socket_open(dnstap__socket *s)
 {
-    s->fd = socket(s->address.any.sa_family, SOCK_STREAM, 0);
-    if (s->fd < 0 || dnstap__set_nonblocking(s->fd) < 0)
-        return dnstap__socket_failed(s, "socket", errno);
+    s->fd = dnstap__stream_socket(s->address.any.sa_family);
+    if (s->fd < 0) return dnstap__socket_failed(s, "socket", errno);
     dnstap__socket_tune(s, s->address.any.sa_family);
     return DNSTAP_OK;
 }
@@ -4286,13 +4490,7 @@ static long dnstap__socket_recv(void *self, void *data, size_t size, short *want
     return dnstap__socket_failed(s, "recv", errno);
 }
 
-static void dnstap__socket_close(void *self)
-{
-    dnstap__socket *s = (dnstap__socket *)self;
-
-    if (s->fd >= 0) close(s->fd);
-    s->fd = -1;
-}
+static void dnstap__socket_close(void *self) { dnstap__close_fd(&((dnstap__socket *)self)->fd); }
 
 static int dnstap__socket_fd(void *self) { return ((dnstap__socket *)self)->fd; }
 static const char *dnstap__socket_error(void *self) { return ((dnstap__socket *)self)->error; }
@@ -4317,135 +4515,295 @@ static dnstap_transport dnstap__socket_transport(dnstap__socket *s)
 /* ---- >>file ------------------------------------------------------------------------------- */
 
 /* A file as a transport: in go whole frames, out comes a file of one Frame Streams stream. START is
- * in it once it is open. Always: what is in a regular file is whole frames; a write that fails half
- * way (disk full) is taken back. It blocks as long as its file system does. */
+ * in it once it is up. Always: what is in a regular file is whole frames: a write that fails half
+ * way (full disk, file-size limit) is taken back; no signal that a write raises reaches the
+ * program. It blocks as long as its file system does.
+ *
+ * It is opened when the tap is, for later there may be no right to, or no way (chroot). What else
+ * can hinder it, another writer or a full disk, is tried again, in the descriptor that is there.
+ *
+ * Who writes holds two locks. flock(2) goes with the descriptor: it keeps out other taps, of this
+ * process too. Forked children share it, so it is taken off before the descriptor is closed, not
+ * left to the last of them. The record lock of fcntl(2) goes with the process: it keeps out those
+ * that were forked with the same descriptor, and tells others who it is. */
 #if DNSTAP__HAS_FILES
+enum { DNSTAP__WALK_BLOCKS = 256 }; /* 1 MiB in one step */
+
 typedef struct dnstap__file {
     int fd; /* -1: none */
-    bool regular, overwrite;
+    bool regular, lockable;
+    size_t locker, writer; /* processes: that took flock; that holds all, and may write; 0: none */
+    off_t at;              /* regular: the end of its whole frames, as far as they are known */
+    dnstap__identity is;
     const char *path;
     dnstap_error problem;
 } dnstap__file;
 
-static int dnstap__file_failed(dnstap__file *f, const char *what)
+/* It may be better later. */
+static bool dnstap__disk_is_full(int sys_errno)
 {
-    return dnstap__fail(&f->problem, DNSTAP_SYSTEM, errno, "%s: %s", what, strerror(errno));
+    return sys_errno == ENOSPC || sys_errno == EDQUOT;
 }
 
-/* Finds where the stream in the file ends: behind its last whole frame, before its STOP. The reader
- * walks it; frames too long for the small buffer are jumped over. */
-static int dnstap__file_walk(dnstap__file *f, off_t size, off_t *edge)
+/* A descriptor that the program closed is forgotten: the number may be another's. */
+static void dnstap__file_forget(dnstap__file *f)
+{
+    f->fd = -1;
+    f->locker = f->writer = 0;
+}
+
+static int dnstap__file_failed(dnstap__file *f, const char *what)
+{
+    int sys_errno = errno;
+
+    if (sys_errno == EBADF) dnstap__file_forget(f);
+    return dnstap__fail(&f->problem, DNSTAP_SYSTEM, sys_errno, "%s: %s%s", what,
+                        strerror(sys_errno), dnstap__closed_by_program(sys_errno));
+}
+
+static int dnstap__file_is_bad(dnstap__file *f, const char *why)
+{
+    return dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "%s", why);
+}
+
+static int dnstap__file_open(dnstap__file *f)
+{
+    struct stat st;
+
+    f->at = 0;
+    f->fd = open(f->path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+    if (f->fd < 0 && errno == ENXIO)
+        return dnstap__fail(&f->problem, DNSTAP_SYSTEM, ENXIO,
+                            "open: is no file; for a socket use unix://");
+    if (f->fd < 0 || fstat(f->fd, &st) < 0) return dnstap__file_failed(f, "open");
+    dnstap__identify(&f->is, f->fd);
+    f->regular = S_ISREG(st.st_mode);
+    f->lockable = f->regular || S_ISFIFO(st.st_mode);
+    if (!S_ISBLK(st.st_mode)) return DNSTAP_OK;
+    dnstap__close_fd(&f->fd);
+    return dnstap__fail(&f->problem, DNSTAP_BAD_OPTION, 0, "is a disk; give the path of a file");
+}
+
+/* The process that holds the record lock; 0: none that is known, or this one. */
+static long dnstap__file_holder(const dnstap__file *f)
+{
+    struct flock lock;
+
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    if (fcntl(f->fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK || lock.l_pid < 0) return 0;
+    return (long)lock.l_pid;
+}
+
+/* false: another descriptor has it. Some network file systems have no locks. */
+#ifdef LOCK_EX
+static bool dnstap__file_lock(dnstap__file *f)
+{
+    if (!f->lockable) return true;
+    if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) return false;
+    f->locker = dnstap__process();
+    return true;
+}
+
+static void dnstap__file_unlock(const dnstap__file *f) { flock(f->fd, LOCK_UN); }
+#else
+static bool dnstap__file_lock(dnstap__file *f)
+{
+    f->locker = dnstap__process();
+    return true;
+}
+
+static void dnstap__file_unlock(const dnstap__file *f) { (void)f; }
+#endif
+
+/* false: another process has it. Where flock is made of record locks our own is in the way of
+ * this; that no process has it shows so. */
+static bool dnstap__file_claim(const dnstap__file *f)
+{
+    struct flock lock;
+
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    return !f->lockable || fcntl(f->fd, F_SETLK, &lock) == 0 || !dnstap__file_holder(f);
+}
+
+static int dnstap__file_in_use(dnstap__file *f)
+{
+    long holder = dnstap__file_holder(f);
+
+    if (!holder)
+        return dnstap__fail(&f->problem, DNSTAP_SYSTEM, EWOULDBLOCK,
+                            "another tap has it, or a process forked from one, and must let go "
+                            "first; give each tap its own path");
+    return dnstap__fail(&f->problem, DNSTAP_SYSTEM, EWOULDBLOCK,
+                        "process %lu writes it, and must let go first", (unsigned long)holder);
+}
+
+/* What other processes still write into with the same descriptor stays locked. */
+static void dnstap__file_close(void *self)
+{
+    dnstap__file *f = (dnstap__file *)self;
+    int fd = f->fd;
+
+    if (!dnstap__leads_to(fd, &f->is))
+        fd = -1;
+    else if (f->locker == dnstap__process() && !dnstap__file_holder(f))
+        dnstap__file_unlock(f);
+    dnstap__file_forget(f);
+    dnstap__close_fd(&fd);
+}
+
+/* Finds where the stream in the file ends: behind its last whole frame, before its STOP; goes on
+ * from where it came last time, a step at a time. The reader walks; frames too long for the small
+ * buffer are jumped over. DNSTAP_AGAIN: there is more. */
+static int dnstap__file_walk(dnstap__file *f, off_t size)
 {
     uint8_t buffer[8 + DNSTAP_FRAME_CONTROL_MAX], block[4096];
     dnstap_frame_reader reader;
     dnstap_frame frame;
-    off_t at = 0;
+    off_t at = f->at;
     ssize_t have;
     long used, offset;
+    unsigned blocks = 0;
 
     dnstap_frame_reader_init(&reader, buffer, sizeof buffer, false);
-    for (*edge = 0; (have = pread(f->fd, block, sizeof block, at)) > 0;) {
+    if (f->at) reader.state = DNSTAP_READER_DATA;
+    while ((have = pread(f->fd, block, sizeof block, at)) > 0) {
         for (offset = 0; offset < have; offset += used, at += used) {
             used = dnstap_frame_reader_feed(&reader, block + offset, (size_t)(have - offset),
                                             &frame);
-            if (used < 0) return dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "is not dnstap");
+            if (used < 0) return dnstap__file_is_bad(f, "is not dnstap");
             if (reader.state == DNSTAP_READER_END)
                 return at + used == size ? DNSTAP_OK
-                                         : dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0,
-                                                        "goes on behind its STOP");
+                                         : dnstap__file_is_bad(f, "goes on behind its STOP");
             if (reader.skip) break;
-            if (!reader.have) *edge = at + used;
+            if (!reader.have) f->at = at + used;
         }
-        if (!reader.skip) continue;
-        at += (off_t)used;
-        if (reader.skip > (uint64_t)(size - at)) break; /* cut; an off_t may not hold the skip */
-        *edge = at += (off_t)reader.skip;
-        reader.skip = 0;
+        if (reader.skip) {
+            at += (off_t)used;
+            if (reader.skip > (uint64_t)(size - at)) break; /* cut; an off_t may not hold it */
+            f->at = at += (off_t)reader.skip;
+            reader.skip = 0;
+        }
+        if (++blocks == DNSTAP__WALK_BLOCKS) return DNSTAP_AGAIN;
     }
     if (have < 0) return dnstap__file_failed(f, "read");
-    return *edge ? DNSTAP_OK : dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "is not dnstap");
+    return f->at ? DNSTAP_OK : dnstap__file_is_bad(f, "is not dnstap");
+}
+
+/* Looks at what is in a regular file, if that is not known yet; its size in *size. */
+static int dnstap__file_check(dnstap__file *f, off_t *size)
+{
+    struct stat st;
+
+    if (fstat(f->fd, &st) < 0) return dnstap__file_failed(f, "read");
+    *size = st.st_size;
+    if (f->at > *size) f->at = 0;
+    return f->at < *size ? dnstap__file_walk(f, *size) : DNSTAP_OK;
+}
+
+/* A write that failed leaves a regular file as it was. */
+static int dnstap__file_take_back(dnstap__file *f)
+{
+    dnstap__file_failed(f, "write");
+    if (f->fd >= 0 && ftruncate(f->fd, f->at) < 0) dnstap__file_failed(f, "write, then truncate");
+    return DNSTAP_SYSTEM;
 }
 
 /* Writes all of data, or leaves a regular file as it was. A pipe may take a part. */
 static long dnstap__file_send(void *self, const void *data, size_t size, short *wants)
 {
     dnstap__file *f = (dnstap__file *)self;
-    off_t before = f->regular ? lseek(f->fd, 0, SEEK_CUR) : 0;
+    const uint8_t *p = (const uint8_t *)data;
+    sigset_t before;
     size_t done = 0;
     ssize_t n;
 
-    while (done < size) {
-        n = write(f->fd, (const uint8_t *)data + done, size - done);
-        if (n > 0)
-            done += (size_t)n;
-        else if (n < 0 && errno == EINTR)
-            continue;
-        else
-            break;
-    }
-    if (done == size || (done && !f->regular)) return (long)done;
-    if (!f->regular && dnstap__would_block(errno)) {
-        *wants = POLLOUT;
-        return DNSTAP_AGAIN;
-    }
-    dnstap__file_failed(f, "write");
-    if (f->regular && (ftruncate(f->fd, before) < 0 || lseek(f->fd, before, SEEK_SET) < 0))
-        dnstap__file_failed(f, "write, then truncate");
-    return DNSTAP_SYSTEM;
+    dnstap__hush(&before);
+    do {
+        n = f->regular ? pwrite(f->fd, p + done, size - done, f->at + (off_t)done)
+                       : write(f->fd, p + done, size - done);
+        if (n > 0) done += (size_t)n;
+    } while (done < size && (n > 0 || (n < 0 && errno == EINTR)));
+    dnstap__unhush(&before, done < size);
+    if (done < size && f->regular) return dnstap__file_take_back(f);
+    f->at += (off_t)done;
+    if (done) return (long)done;
+    if (!dnstap__would_block(errno)) return dnstap__file_failed(f, "write");
+    *wants = POLLOUT;
+    return DNSTAP_AGAIN;
 }
 
-/* Prepares a regular file: a new one gets its START, an old one is continued where it ends. */
-static int dnstap__file_begin(dnstap__file *f, off_t size)
+/* Makes it ready for frames: behind what a regular file holds, and behind START. */
+static int dnstap__file_begin(dnstap__file *f, short *wants)
 {
     dnstap_bytes start = dnstap__control_frame(DNSTAP_CONTROL_START);
-    off_t edge = 0;
-    short wants;
-    int result;
+    off_t size = 0;
+    long n = f->regular ? dnstap__file_check(f, &size) : DNSTAP_OK;
 
-    if (size && (result = dnstap__file_walk(f, size, &edge)) < 0) return result;
-    if (f->overwrite) edge = 0;
-    if (ftruncate(f->fd, edge) < 0 || lseek(f->fd, edge, SEEK_SET) < 0)
+    if (n < 0) return (int)n;
+    if (f->regular && f->at < size && ftruncate(f->fd, f->at) < 0)
         return dnstap__file_failed(f, "truncate");
-    if (edge) return DNSTAP_OK;
-    return dnstap__file_send(f, start.data, start.size, &wants) < 0 ? DNSTAP_SYSTEM : DNSTAP_OK;
+    while (f->at < (off_t)start.size) {
+        n = dnstap__file_send(f, (const uint8_t *)start.data + f->at, start.size - (size_t)f->at,
+                              wants);
+        if (n < 0) return (int)n;
+    }
+    return DNSTAP_OK;
 }
 
-/* Two writers would write over each other. The lock goes with the descriptor, through forks too. */
-#ifdef LOCK_EX
-static bool dnstap__file_claim(const dnstap__file *f)
+/* Whether the path leads to another file than ours by now; where it leads nowhere (chroot), ours
+ * is as good as can be. */
+static bool dnstap__file_moved(const dnstap__file *f)
 {
-    return flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; /* some NFS has no locks */
-}
-#else
-static bool dnstap__file_claim(const dnstap__file *f) { return f != NULL; }
-#endif
+    struct stat st;
 
-/* Opens, claims and prepares the file; what fails leaves it closed. */
+    return stat(f->path, &st) == 0 && (st.st_ino != f->is.inode || st.st_dev != f->is.device);
+}
+
+/* Takes what was opened with the tap, else opens it. A file that this process neither opened for
+ * itself nor wrote yet may have been rotated while it waited. DNSTAP_AGAIN without wants: a long
+ * file is being walked. */
 static int dnstap__file_start(void *self, short *wants)
 {
     dnstap__file *f = (dnstap__file *)self;
-    dnstap_bytes start = dnstap__control_frame(DNSTAP_CONTROL_START);
-    struct stat st;
+    size_t process = dnstap__process();
     int result;
 
-    if (f->fd >= 0) return DNSTAP_OK;
-    f->fd = open(f->path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
-    if (f->fd < 0 || fstat(f->fd, &st) < 0) return dnstap__file_failed(f, "open");
-    f->regular = S_ISREG(st.st_mode);
-    if (f->regular && !dnstap__file_claim(f))
-        result = dnstap__fail(&f->problem, DNSTAP_SYSTEM, EWOULDBLOCK,
-                              "another tap writes it; give each tap its own path");
-    else if (f->regular)
-        result = dnstap__file_begin(f, st.st_size);
-    else
-        result = dnstap__file_send(f, start.data, start.size, wants) < 0 ? DNSTAP_SYSTEM
-                                                                         : DNSTAP_OK;
-    if (result == DNSTAP_OK) {
-        f->overwrite = false; /* what comes later is added */
-        return DNSTAP_OK;
+    *wants = 0;
+    if (f->fd >= 0 && !dnstap__leads_to(f->fd, &f->is)) dnstap__file_forget(f);
+    if (f->fd >= 0 && f->writer == process) return DNSTAP_OK;
+    if (f->fd >= 0 && f->locker != process && dnstap__file_moved(f)) dnstap__file_close(f);
+    if (f->fd < 0 && (result = dnstap__file_open(f)) < 0) return result;
+    if (!dnstap__file_lock(f)) return dnstap__file_in_use(f);
+    if (!dnstap__file_claim(f)) {
+        f->locker = 0; /* it is the others' too */
+        return dnstap__file_in_use(f);
     }
-    close(f->fd);
-    f->fd = -1;
+    result = dnstap__file_begin(f, wants);
+    if (result == DNSTAP_OK) f->writer = process;
+    if (result == DNSTAP_BAD_FRAME) dnstap__file_close(f);
+    return result;
+}
+
+/* When the tap opens: what needs rights, and what is wrong with the path. What may be better later
+ * is no error: a full disk, another writer, whose file is not begun anew either. */
+static int dnstap__file_prepare(dnstap__file *f, bool overwrite)
+{
+    int result = dnstap__file_open(f);
+    off_t size = 0;
+
+    if (result < 0 && dnstap__disk_is_full(f->problem.sys_errno)) return DNSTAP_OK;
+    if (result < 0 || !f->regular || !dnstap__file_lock(f)) return result;
+    do result = dnstap__file_check(f, &size);
+    while (result == DNSTAP_AGAIN);
+    if (result == DNSTAP_OK && overwrite) {
+        f->at = 0;
+        if (ftruncate(f->fd, 0) < 0) result = dnstap__file_failed(f, "truncate");
+    }
+    if (result < 0) dnstap__file_close(f);
     return result;
 }
 
@@ -4454,14 +4812,6 @@ static long dnstap__file_recv(void *self, void *data, size_t size, short *wants)
     (void)self, (void)data, (void)size;
     *wants = 0;
     return DNSTAP_AGAIN;
-}
-
-static void dnstap__file_close(void *self)
-{
-    dnstap__file *f = (dnstap__file *)self;
-
-    if (f->fd >= 0) close(f->fd);
-    f->fd = -1;
 }
 
 static int dnstap__file_fd(void *self)
@@ -4473,13 +4823,12 @@ static int dnstap__file_fd(void *self)
 
 static const char *dnstap__file_error(void *self) { return ((dnstap__file *)self)->problem.text; }
 
-static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path, bool overwrite)
+static dnstap_transport dnstap__file_transport(dnstap__file *f, const char *path)
 {
     dnstap_transport t;
 
-    f->fd = -1;
+    dnstap__file_forget(f);
     f->path = path;
-    f->overwrite = overwrite;
     t.self = f;
     t.start = dnstap__file_start;
     t.send = dnstap__file_send;
@@ -4500,7 +4849,9 @@ static int dnstap__input_start(void *self, short *wants)
 
     *wants = 0;
     f->fd = open(f->path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
-    return f->fd < 0 ? dnstap__file_failed(f, "open") : DNSTAP_OK;
+    if (f->fd < 0) return dnstap__file_failed(f, "open");
+    dnstap__identify(&f->is, f->fd);
+    return DNSTAP_OK;
 }
 
 static long dnstap__input_recv(void *self, void *data, size_t size, short *wants)
@@ -4519,7 +4870,7 @@ static int dnstap__input_fd(void *self) { return ((dnstap__file *)self)->fd; }
 
 static dnstap_transport dnstap__input_transport(dnstap__file *f, const char *path)
 {
-    dnstap_transport t = dnstap__file_transport(f, path, false);
+    dnstap_transport t = dnstap__file_transport(f, path);
 
     t.start = dnstap__input_start;
     t.send = NULL; /* nothing is ever sent to it */
@@ -4596,6 +4947,7 @@ static int dnstap__open_unix(const dnstap__opening *o, dnstap__medium *m, dnstap
                              dnstap_error *error)
 {
     *out = dnstap__socket_transport(&m->socket);
+    m->socket.bare = o->target->path == o->endpoint;
     return dnstap__unix_address(&m->socket.address, o->endpoint, o->target->path, error);
 }
 
@@ -4628,11 +4980,10 @@ static int dnstap__send_buffer(const dnstap_transport *t) { return t ? 0 : -1; }
 static int dnstap__open_file(const dnstap__opening *o, dnstap__medium *m, dnstap_transport *out,
                              dnstap_error *error)
 {
-    short wants;
     int result;
 
-    *out = dnstap__file_transport(&m->file, o->target->path, o->overwrite);
-    result = (out->start)(out->self, &wants);
+    *out = dnstap__file_transport(&m->file, o->target->path);
+    result = dnstap__file_prepare(&m->file, o->overwrite);
     if (result == DNSTAP_OK) return result;
     return dnstap__fail(error, result, m->file.problem.sys_errno, "%s: %s%s", o->endpoint,
                         m->file.problem.text,
@@ -4915,8 +5266,6 @@ static int dnstap__lookup_run(dnstap__names *n, dnstap__lookup *l, const int fds
     memcpy(l->host, n->host, strlen(n->host) + 1);
     l->port = n->port;
     l->finished = fds[1];
-    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    dnstap__set_nonblocking(fds[0]);
     result = dnstap__thread_start(&thread, dnstap__lookup_thread, l);
     if (!result) pthread_detach(thread.id);
     return result;
@@ -4929,7 +5278,7 @@ static int dnstap__lookup_start(dnstap__names *n)
     int fds[2], result;
 
     if (!l) return dnstap__names_failed(n, DNSTAP_NO_MEMORY, 0, "no memory to look its name up");
-    if (pipe(fds) < 0) {
+    if (dnstap__pipe(fds) < 0) {
         DNSTAP_FREE(l);
         return dnstap__names_failed(n, DNSTAP_SYSTEM, errno, strerror(errno));
     }
@@ -4950,8 +5299,7 @@ static void dnstap__names_leave(dnstap__names *n)
 {
     if (n->lookup && DNSTAP_EXCHANGE(&n->lookup->left, 1)) DNSTAP_FREE(n->lookup);
     n->lookup = NULL;
-    if (n->fd >= 0) close(n->fd);
-    n->fd = -1;
+    dnstap__close_fd(&n->fd);
 }
 
 /* In a forked child the look-up's thread is missing: does its part. */
@@ -4980,8 +5328,12 @@ static int dnstap__names_step(dnstap__names *n, const dnstap_options *o)
 
     if (o->resolve) return dnstap__names_ask(n, o);
     if (!n->lookup) return dnstap__lookup_start(n);
-    if (read(n->fd, &byte, 1) < 0) return DNSTAP_AGAIN;
-    return dnstap__lookup_take(n);
+    if (read(n->fd, &byte, 1) >= 0) return dnstap__lookup_take(n);
+    if (dnstap__would_block(errno)) return DNSTAP_AGAIN;
+    if (errno == EBADF) n->fd = -1;
+    return dnstap__names_failed(n, DNSTAP_SYSTEM, errno,
+                                "look-up: the program closed its "
+                                "descriptor; it is tried again");
 }
 #else
 static void dnstap__names_leave(dnstap__names *n) { n->fd = -1; }
@@ -5044,16 +5396,17 @@ typedef struct dnstap__listener {
     uint16_t port;
     dev_t device; /* of that, as it was made; 0: not yet */
     ino_t inode;
+    dnstap__identity is; /* what fd leads to */
 } dnstap__listener;
 
 /* Whether the unix socket at the address may be somebody's: only a refusal says it is not. */
 static bool dnstap__answers(const dnstap__address *a)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    bool stale = fd >= 0 && dnstap__set_nonblocking(fd) >= 0 &&
-                 connect(fd, &a->any, dnstap__address_size(a)) < 0 && errno == ECONNREFUSED;
+    int fd = dnstap__stream_socket(AF_UNIX);
+    bool stale = fd >= 0 && connect(fd, &a->any, dnstap__address_size(a)) < 0 &&
+                 errno == ECONNREFUSED;
 
-    if (fd >= 0) close(fd);
+    dnstap__close_fd(&fd);
     return !stale;
 }
 
@@ -5157,12 +5510,12 @@ static void dnstap__listener_look(dnstap__listener *l)
 
 static bool dnstap__bind_at(dnstap__listener *l, const dnstap__address *a)
 {
-    if (l->fd >= 0) close(l->fd);
+    dnstap__close_fd(&l->fd);
     l->family = a->any.sa_family;
-    l->fd = socket(a->any.sa_family, SOCK_STREAM, 0);
-    if (l->fd >= 0) dnstap__listen_options(l->fd, a->any.sa_family);
-    return l->fd >= 0 && dnstap__set_nonblocking(l->fd) >= 0 &&
-           !bind(l->fd, &a->any, dnstap__address_size(a));
+    l->fd = dnstap__stream_socket(l->family);
+    dnstap__identify(&l->is, l->fd);
+    if (l->fd >= 0) dnstap__listen_options(l->fd, l->family);
+    return l->fd >= 0 && !bind(l->fd, &a->any, dnstap__address_size(a));
 }
 
 /* All addresses, where it could not be had that those of IPv6 are among them. */
@@ -5225,14 +5578,10 @@ static int dnstap__listener_accept(const dnstap__listener *l, char *peer, size_t
 {
     dnstap__address from;
     socklen_t length = sizeof from;
-    int fd = accept(l->fd, &from.any, &length);
+    int fd = dnstap__accept(l->fd, &from.any, &length);
 
     if (fd < 0 && dnstap__would_block(errno)) return DNSTAP_AGAIN;
     if (fd < 0) return dnstap__lost_before_accept(errno) ? DNSTAP_DISCONNECTED : DNSTAP_SYSTEM;
-    if (dnstap__set_nonblocking(fd) < 0) {
-        close(fd);
-        return DNSTAP_DISCONNECTED;
-    }
     if (length < sizeof from.any.sa_family) from.any.sa_family = AF_UNIX;
     dnstap__peer_name(l, &from, peer, size);
     return fd;
@@ -5251,6 +5600,12 @@ static dnstap_transport dnstap__socket_adopt(dnstap__socket *s, int fd, int fami
     return t;
 }
 
+/* The program closed it: the number may be another's. */
+static bool dnstap__listener_lost(const dnstap__listener *l)
+{
+    return !dnstap__leads_to(l->fd, &l->is);
+}
+
 static void dnstap__listener_close(dnstap__listener *l)
 {
     struct stat st;
@@ -5258,8 +5613,8 @@ static void dnstap__listener_close(dnstap__listener *l)
     if (l->path && l->inode && !lstat(l->path, &st) && st.st_ino == l->inode &&
         st.st_dev == l->device)
         unlink(l->path);
-    if (l->fd >= 0) close(l->fd);
-    l->fd = -1;
+    if (dnstap__listener_lost(l)) l->fd = -1;
+    dnstap__close_fd(&l->fd);
 }
 #else
 typedef struct dnstap__listener {
@@ -7118,6 +7473,7 @@ enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 enum { DNSTAP__STILL_TURNS = 1000000, DNSTAP__CHATTER = 65536, DNSTAP__ACCEPTS = 64 };
 enum { DNSTAP__LINES = 20, DNSTAP__ANY = DNSTAP_POLLIN | DNSTAP_POLLOUT };
+enum { DNSTAP__BUDGET = 262144, DNSTAP__LOOK_MS = 100 };
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
 enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
@@ -7150,6 +7506,7 @@ typedef struct dnstap__link {
     int watched;
     size_t current, done;              /* see above */
     size_t taken;                      /* bytes that the transport took, ever */
+    size_t refused;                    /* bytes past the cursor that it did not take last time */
     dnstap_transport lower, transport; /* the same, but for TLS */
     dnstap_frame_writer writer;
     dnstap__medium medium;
@@ -7202,7 +7559,8 @@ typedef struct dnstap__books {
 
 /* What others ask of the service. */
 typedef struct dnstap__requests {
-    size_t close, hurry, reopen;
+    size_t close, hurry;
+    size_t reopen, reopened; /* reopens asked for; those of them that are done */
     uint64_t close_at;
 } dnstap__requests;
 
@@ -7235,10 +7593,12 @@ struct dnstap_tap {
     dnstap__waker waker;
     dnstap__thread thread;
     int rest;
-    uint64_t now, flush_at, report_at, count_at, reported;
+    uint64_t now, flush_at, report_at, count_at, look_at, reported;
     size_t mark, calls_seen;
-    size_t owner;       /* process; 0: nobody started or serviced it yet */
-    dnstap__mutex lock; /* of `shown`, `books`, and what decides `wants`: held for a copy only */
+    size_t reopening;     /* reopens that were taken up */
+    size_t budget;        /* bytes that this turn may still send */
+    size_t opener, owner; /* processes: that opened it; that started or serviced it, 0: none yet */
+    dnstap__mutex lock;   /* of `shown`, `books`, and what decides `wants`: held for a copy only */
     dnstap__books books;
     dnstap_status shown;
     dnstap__block block; /* all of this */
@@ -7249,7 +7609,7 @@ struct dnstap_tap {
  * BROKEN, or, when a name has a further address and the connection had not begun, to CONNECTING.
  *
  *   state       holds                                     lasts     leads to
- *   IDLE        nothing is open                           no time   in_idle: RESOLVING, CONNECTING
+ *   IDLE        nothing is open, but a file               no time   in_idle: RESOLVING, CONNECTING
  *   RESOLVING   the name's look-up, with its descriptor   T         in_resolving: CONNECTING
  *   CONNECTING  lower, which starts                       T         in_connecting: SECURING
  *   SECURING    lower is up; TLS over it starts           T         in_securing: GREETING
@@ -7406,10 +7766,10 @@ static int dnstap__enter(dnstap__link *l, dnstap_state state)
  * call dnstap_after_fork: it shares the descriptor with the process that services. */
 static void dnstap__call_service(dnstap_tap *tap)
 {
-    if (DNSTAP_LOAD(&tap->owner) != dnstap__process()) return;
+    if (DNSTAP_LOAD_ACQUIRE(&tap->owner) != dnstap__process()) return;
     if (tap->options.wake) {
         (tap->options.wake)(tap->options.user);
-    } else if (tap->waker.in >= 0) {
+    } else if (DNSTAP_LOAD(&tap->waker.in) != SIZE_MAX) {
         dnstap__add_shared(&tap->calls);
         dnstap__waker_call(&tap->waker);
     }
@@ -7463,12 +7823,17 @@ static int dnstap__arm(dnstap_tap *tap, int rest)
     return dnstap__ready(tap) ? DNSTAP__GO : DNSTAP__WAIT;
 }
 
+static bool dnstap__reopen_asked(const dnstap_tap *tap)
+{
+    return DNSTAP_LOAD(&tap->asked.reopen) != tap->reopening;
+}
+
 /* Somebody waits for the service: close, flush or reopen. */
 static bool dnstap__asked(const dnstap_tap *tap)
 {
     const dnstap__requests *r = &tap->asked;
 
-    return DNSTAP_LOAD(&r->close) || DNSTAP_LOAD(&r->hurry) || DNSTAP_LOAD(&r->reopen);
+    return DNSTAP_LOAD(&r->close) || DNSTAP_LOAD(&r->hurry) || dnstap__reopen_asked(tap);
 }
 
 /* Whether the rings are to be looked at now. An armed round that ends with nothing new goes on as
@@ -7859,16 +8224,19 @@ static int dnstap__link_fd(const dnstap__link *l)
     return lookup >= 0 ? lookup : dnstap__transport_fd(l);
 }
 
+/* From a file nothing comes, whatever poll says of it. */
 static short dnstap__link_events(const dnstap__link *l)
 {
-    return (short)(l->events | (l->state == DNSTAP_STARTED ? DNSTAP_POLLIN : 0));
+    bool hears = l->state == DNSTAP_STARTED && !dnstap__is(&l->tap->target, DNSTAP__BEGUN);
+
+    return (short)(l->events | (hears ? DNSTAP_POLLIN : 0));
 }
 
 static void dnstap__disconnect(dnstap__link *l)
 {
     dnstap__unwatch(l);
     if (l->transport.close) (l->transport.close)(l->transport.self); /* else it never was used */
-    l->done = 0;
+    l->done = l->refused = 0;
 }
 
 static void dnstap__end_lookup(dnstap__link *l)
@@ -7893,15 +8261,26 @@ static uint64_t dnstap__back_off(dnstap__dialler *d, bool stood)
     return wait - (d->random >> 16) % (wait / 4 + 1);
 }
 
-/* A regular file that could not be written to is as it was, and stays open: its path may be out of
- * reach by now (chroot), or another file's (log rotation), which only a reopen may turn to. */
+/* What is opened from now on serves all reopens that were asked for. */
+static bool dnstap__take_reopen(dnstap_tap *tap)
+{
+    bool asked = dnstap__reopen_asked(tap);
+
+    tap->reopening = DNSTAP_LOAD(&tap->asked.reopen);
+    return asked;
+}
+
+/* A file that is not to be had yet stays open, and a regular one that could not be written to, which
+ * is as it was: its path may be out of reach by now (chroot), or another file's (log rotation),
+ * which only a reopen may turn to. */
 static void dnstap__leave(dnstap__link *l)
 {
     dnstap_tap *tap = l->tap;
-    bool keeps = dnstap__is(&tap->target, DNSTAP__KEEPS) && dnstap__link_fd(l) < 0;
+    bool as_it_was = l->state == DNSTAP_CONNECTING ||
+                     (l->state == DNSTAP_STARTED && dnstap__link_fd(l) < 0);
+    bool keeps = as_it_was && dnstap__is(&tap->target, DNSTAP__KEEPS);
 
-    if (keeps && l->state == DNSTAP_STARTED && !DNSTAP_EXCHANGE(&tap->asked.reopen, 0)) return;
-    dnstap__disconnect(l);
+    if (!keeps || dnstap__take_reopen(tap)) dnstap__disconnect(l);
 }
 
 /* Turns to another address of the name, when there is one. */
@@ -8115,12 +8494,20 @@ static int dnstap__in_resolving(dnstap__link *l)
     return dnstap__enter(l, DNSTAP_CONNECTING);
 }
 
+/* A long file is being looked through, a step in each turn. */
+static bool dnstap__reading(const dnstap__link *l)
+{
+    return l->state == DNSTAP_CONNECTING && dnstap__is(&l->tap->target, DNSTAP__BEGUN) &&
+           !l->events;
+}
+
 static int dnstap__in_connecting(dnstap__link *l)
 {
     int result = DNSTAP_OK;
 
     dnstap__names_aim(&l->tap->dial.names, &l->medium);
     if (l->lower.start) result = (l->lower.start)(l->lower.self, &l->events);
+    if (result == DNSTAP_AGAIN && dnstap__reading(l)) l->since = l->tap->now; /* no time is lost */
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (result == DNSTAP_OK) return dnstap__enter(l, DNSTAP_SECURING);
     if (dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
@@ -8207,6 +8594,7 @@ static int dnstap__begin(dnstap__link *l)
     tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
     tap->shown.connects++;
     dnstap__mutex_unlock(&tap->lock);
+    DNSTAP_STORE_RELEASE(&tap->asked.reopened, tap->reopening);
     return dnstap__enter(l, DNSTAP_STARTED);
 }
 
@@ -8275,7 +8663,8 @@ static int dnstap__in_finished(dnstap__link *l)
     return dnstap__over(l->tap) ? DNSTAP__WAIT : dnstap__enter(l, DNSTAP_IDLE);
 }
 
-/* A tap that is being closed does not wait long. */
+/* A tap that is being closed does not wait long, and one that is to turn to its path's file not at
+ * all. */
 static int dnstap__in_broken(dnstap__link *l)
 {
     dnstap__dialler *dial = &l->tap->dial;
@@ -8283,7 +8672,11 @@ static int dnstap__in_broken(dnstap__link *l)
     if (l->tap->options.listen) return dnstap__enter(l, DNSTAP_IDLE);
     if (DNSTAP_LOAD(&l->tap->asked.close) && dial->retry_at > l->since + DNSTAP__BACKOFF_MIN)
         dial->retry_at = l->since + DNSTAP__BACKOFF_MIN;
-    return l->tap->now < dial->retry_at ? DNSTAP__WAIT : dnstap__enter(l, DNSTAP_IDLE);
+    if (dnstap__take_reopen(l->tap))
+        dnstap__disconnect(l);
+    else if (l->tap->now < dial->retry_at)
+        return DNSTAP__WAIT;
+    return dnstap__enter(l, DNSTAP_IDLE);
 }
 
 /* When the state gives up; UINT64_MAX: it does not. An accepted sink must take something. */
@@ -8367,6 +8760,17 @@ static void dnstap__see(dnstap_tap *tap)
         r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
 }
 
+/* How much of a span is sent now: all, or as many whole frames as the turn's budget allows, but one
+ * at least, and never less than what the transport is to be called with again. */
+static size_t dnstap__portion(const dnstap__link *l, const uint8_t *data, size_t span)
+{
+    size_t budget = l->tap->budget, most = l->refused > budget ? l->refused : budget, whole, frames;
+
+    if (span <= most) return span;
+    whole = dnstap__whole_frames(data, most, &frames);
+    return whole ? whole : DNSTAP_FRAME_HEADER + (size_t)dnstap__get32(data);
+}
+
 /* Sends from a ring what lies in one piece. 0: it holds nothing. */
 static long dnstap__send_span(dnstap__link *l, uint32_t ring)
 {
@@ -8380,8 +8784,11 @@ static long dnstap__send_span(dnstap__link *l, uint32_t ring)
     span = dnstap__ring_span(r, &at, published, &data);
     if (!span) return 0;
     DNSTAP_ASSERT(l->done < span);
+    span = dnstap__portion(l, data, span);
     n = dnstap__send(l, data + l->done, span - l->done);
+    l->refused = n == DNSTAP_AGAIN ? span : 0;
     if (n < 0) return n;
+    l->tap->budget -= dnstap__min(l->tap->budget, (size_t)n);
     whole = dnstap__whole_frames(data, l->done + (size_t)n, &frames);
     l->done += (size_t)n - whole;
     if (frames) dnstap__recover(l->tap);
@@ -8393,7 +8800,8 @@ static long dnstap__send_span(dnstap__link *l, uint32_t ring)
 }
 
 /* Sends until all rings are empty (0) or the transport has enough (negative); a ring that is inside
- * a frame goes first, then they take turns. GO: still more. */
+ * a frame goes first, then they take turns. GO: still more, but the turn's budget is used up, which
+ * all links share: a foreign loop is not held up. */
 static long dnstap__pump(dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
@@ -8402,6 +8810,7 @@ static long dnstap__pump(dnstap__link *l)
     long n;
 
     while (empty < tap->ring_count) {
+        if (!tap->budget) return DNSTAP__GO;
         n = dnstap__send_span(l, (uint32_t)l->current);
         if (n < 0) return n;
         if (n > 0 && ++sends >= DNSTAP__TURNS) return DNSTAP__GO;
@@ -8416,7 +8825,7 @@ static bool dnstap__may_reopen(const dnstap__link *l)
 {
     const dnstap__requests *asked = &l->tap->asked;
 
-    return DNSTAP_LOAD(&asked->reopen) && !DNSTAP_LOAD(&asked->close) && !l->done;
+    return dnstap__reopen_asked(l->tap) && !DNSTAP_LOAD(&asked->close) && !l->done;
 }
 
 /* What a started link has come to. */
@@ -8442,8 +8851,7 @@ static dnstap__flowing dnstap__flow_link(dnstap__link *l)
     if (result < 0) return dnstap__break_transport(l, (int)result), DNSTAP__GONE;
     l->stuck = 0;
     if (result == DNSTAP__GO && !dnstap__may_reopen(l)) return DNSTAP__MORE;
-    if (!DNSTAP_LOAD(&tap->asked.close) && !DNSTAP_EXCHANGE(&tap->asked.reopen, 0))
-        return DNSTAP__EMPTY;
+    if (!DNSTAP_LOAD(&tap->asked.close) && !dnstap__take_reopen(tap)) return DNSTAP__EMPTY;
     dnstap_frame_writer_stop(&l->writer);
     return dnstap__enter(l, DNSTAP_STOPPING), DNSTAP__GONE;
 }
@@ -8475,7 +8883,7 @@ static void dnstap__cut_laggards(dnstap_tap *tap)
     dnstap__link *l;
 
     for (l = tap->links; l < tap->links + tap->link_count; l++)
-        if (l->state == DNSTAP_STARTED && dnstap__lags(l))
+        if (l->state == DNSTAP_STARTED && l->stuck && dnstap__lags(l))
             dnstap__break(l, DNSTAP_TIMEOUT, 0,
                           "too slow: it is behind by more than options.max_lag; raise that, or "
                           "ring_size");
@@ -8496,7 +8904,7 @@ static int dnstap__flow(dnstap_tap *tap)
         l = &tap->links[(tap->desk.turn + i) % tap->link_count];
         if (l->state != DNSTAP_STARTED || !(due || (l->stuck && l->ready & ~DNSTAP_POLLIN)))
             continue;
-        states[dnstap__flow_link(l)]++;
+        states[tap->budget ? dnstap__flow_link(l) : DNSTAP__MORE]++;
     }
     if (tap->link_count > 1) dnstap__cut_laggards(tap);
     if (states[DNSTAP__GONE]) return DNSTAP__GO;
@@ -8513,6 +8921,40 @@ static int dnstap__flow(dnstap_tap *tap)
  * when no place is left the oldest that has not shaken hands goes, one in a turn, one that has said
  * nothing over TLS first: silent ones keep nobody out. */
 #if DNSTAP__HAS_SOCKETS
+static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
+{
+    const dnstap_options *o = &tap->options;
+    dnstap__listener *l = &tap->desk.listener;
+    int result;
+
+    l->mode = o->socket_mode;
+    l->group = o->socket_group;
+    result = dnstap__listener_open(l, &tap->target, o->endpoint, error);
+    if (result < 0)
+        dnstap__listener_close(l);
+    else
+        tap->shown.port = tap->target.port = l->port;
+    return result;
+}
+
+/* Listens anew where the program closed the socket; false: it did not. */
+static bool dnstap__renew_desk(dnstap_tap *tap)
+{
+    char text[400];
+    dnstap_error error;
+    int result;
+
+    if (!dnstap__listener_lost(&tap->desk.listener)) return false;
+    dnstap__watch(tap, tap->desk.watched, 0);
+    tap->desk.watched = tap->desk.listener.fd = -1;
+    result = dnstap__open_desk(tap, &error);
+    dnstap__format(text, sizeof text, "%s: the program closed the listening socket; %s",
+                   dnstap__where(tap), result < 0 ? error.text : "opened anew");
+    if (!tap->desk.pause) dnstap__say(tap, DNSTAP_LOG_WARNING, text);
+    tap->desk.pause = result < 0 ? tap->now + DNSTAP__ACCEPT_PAUSE_MS : 0;
+    return true;
+}
+
 static bool dnstap__pending(const dnstap__link *l)
 {
     return l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
@@ -8607,13 +9049,20 @@ static void dnstap__accept_all(dnstap_tap *tap)
         if (fd >= 0) dnstap__welcome(tap, fd, address);
         n++;
     }
-    if (fd == DNSTAP_SYSTEM)
-        dnstap__rest_from_accepting(tap);
-    else
+    if (fd != DNSTAP_SYSTEM)
         tap->desk.pause = 0;
+    else if (!dnstap__renew_desk(tap))
+        dnstap__rest_from_accepting(tap);
     if (fd == DNSTAP_AGAIN || fd == DNSTAP_SYSTEM) tap->desk.ready = 0;
 }
 #else
+static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
+{
+    (void)tap, (void)error;
+    return DNSTAP_UNSUPPORTED;
+}
+
+static bool dnstap__renew_desk(dnstap_tap *tap) { return tap && false; }
 static bool dnstap__accepts(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__accept_all(dnstap_tap *tap) { (void)tap; }
 #endif
@@ -8748,6 +9197,12 @@ static bool dnstap__blind(const dnstap__link *l)
     return l->stuck && !(l->events & DNSTAP_POLLOUT);
 }
 
+/* No wake-up call comes through: there was no descriptor for it. */
+static bool dnstap__deaf(const dnstap_tap *tap)
+{
+    return DNSTAP__POSIX && !tap->options.wake && tap->waker.out < 0;
+}
+
 /* When a link is due next; UINT64_MAX: when something happens. */
 static uint64_t dnstap__link_due(const dnstap__link *l)
 {
@@ -8759,6 +9214,7 @@ static uint64_t dnstap__link_due(const dnstap__link *l)
     if (l->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->asked.close) ? UINT64_MAX : tap->now;
     if (l->state == DNSTAP_BROKEN) at = tap->options.listen ? tap->now : tap->dial.retry_at;
     if (l->state < DNSTAP_STARTED && l->ready) at = tap->now; /* its turn has not come */
+    if (dnstap__reading(l)) at = tap->now;
     return at > look && dnstap__blind(l) ? look : at;
 }
 
@@ -8776,6 +9232,7 @@ static int dnstap__timeout(const dnstap_tap *tap)
     due = dnstap__next_flush(tap);
     if (dnstap__in_state(tap, DNSTAP_STARTED) && due < at) at = due;
     if (tap->desk.pause > tap->now && tap->desk.pause < at) at = tap->desk.pause;
+    if (dnstap__deaf(tap) && at > tap->now + DNSTAP__LOOK_MS) at = tap->now + DNSTAP__LOOK_MS;
     if (DNSTAP_LOAD_ACQUIRE(&tap->asked.close) && at > tap->asked.close_at)
         at = tap->asked.close_at;
     if (at == UINT64_MAX) return -1;
@@ -8863,6 +9320,7 @@ static void dnstap__turn(dnstap_tap *tap)
 {
     unsigned steps = 0;
 
+    tap->budget = DNSTAP__BUDGET;
     dnstap__tick(tap, tap->now);
     dnstap__take_calls(tap);
     tap->desk.steps = 1;
@@ -8873,18 +9331,54 @@ static void dnstap__turn(dnstap_tap *tap)
     tap->desk.turn = (tap->desk.turn + 1) % tap->link_count;
 }
 
-/* The first process that starts or services a tap owns it; nobody does when it has lost its
- * listener in a fork. */
-static bool dnstap__owned(dnstap_tap *tap)
+/* A wake-up descriptor in place of one that was closed, or that other processes have, too. Calls
+ * may be lost with the old one, or still be under way to it: from then on the new one is read in
+ * each turn. */
+static void dnstap__renew_waker(dnstap_tap *tap)
 {
-    if (tap->options.listen && tap->desk.listener.fd < 0) return false;
-    if (!tap->owner) {
-        DNSTAP_STORE(&tap->owner, dnstap__process());
-        dnstap__watch(tap, tap->waker.out, DNSTAP_POLLIN);
-    }
-    return tap->owner == dnstap__process();
+    if (tap->owner) dnstap__watch(tap, tap->waker.out, 0);
+    dnstap__waker_close(&tap->waker);
+    dnstap__waker_open(&tap->waker); /* when there is none, the tap is deaf */
+    if (!tap->owner) return;
+    tap->calls_seen--;
+    dnstap__watch(tap, tap->waker.out, DNSTAP_POLLIN);
 }
 
+/* The program may have closed the descriptor, as code does that makes a daemon. */
+static void dnstap__check_waker(dnstap_tap *tap)
+{
+    char text[256];
+
+    if (tap->options.wake || !dnstap__waker_lost(&tap->waker)) return;
+    dnstap__format(text, sizeof text, "%s: the program closed the wake-up descriptor; opened anew",
+                   dnstap__where(tap));
+    if (!dnstap__deaf(tap)) dnstap__say(tap, DNSTAP_LOG_WARNING, text);
+    dnstap__renew_waker(tap);
+}
+
+/* The first process that starts or services a tap owns it; nobody does when it has lost its
+ * listener in a fork. If it did not open it, others that were forked from the same one may own it,
+ * too: they must not take each other's calls. */
+static bool dnstap__owned(dnstap_tap *tap)
+{
+    size_t process = dnstap__process();
+
+    if (tap->options.listen && tap->desk.pause == UINT64_MAX) return false;
+    if (!tap->owner) {
+        if (process != tap->opener) {
+            if (!tap->options.wake) dnstap__renew_waker(tap);
+            tap->dial.random ^= (uint32_t)process * 2654435761u;
+            dnstap__barrier_open();
+        }
+        dnstap__check_waker(tap);
+        if (dnstap__accepts(tap)) dnstap__renew_desk(tap);
+        DNSTAP_STORE_RELEASE(&tap->owner, process);
+        dnstap__watch(tap, tap->waker.out, DNSTAP_POLLIN);
+    }
+    return tap->owner == process;
+}
+
+/* What poll would say of the descriptor is not known here: it is looked at now and then. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap)
 {
     uint32_t i;
@@ -8893,6 +9387,10 @@ DNSTAP_API int dnstap_service(dnstap_tap *tap)
     tap->desk.ready = DNSTAP__ANY;
     for (i = 0; i < tap->link_count; i++) tap->links[i].ready = DNSTAP__ANY;
     dnstap__turn(tap);
+    if (tap->now >= tap->look_at) {
+        tap->look_at = tap->now + DNSTAP__LOOK_MS;
+        dnstap__check_waker(tap);
+    }
     dnstap__tell_loop(tap);
     return DNSTAP_OK;
 }
@@ -8959,6 +9457,7 @@ static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
     if (timeout < 0 || (longest_ms >= 0 && timeout > longest_ms)) timeout = longest_ms;
     if (poll(tap->fds, (nfds_t)n, timeout) == 0) dnstap__tick(tap, tap->now + (uint64_t)timeout);
     dnstap__take_found(tap, tap->fds, n);
+    if (dnstap__deaf(tap) || (n && tap->fds[0].revents & POLLNVAL)) dnstap__check_waker(tap);
     dnstap__turn(tap);
 }
 #else
@@ -9017,11 +9516,11 @@ static void dnstap__hurry(dnstap_tap *tap, uint64_t left)
 }
 
 /* Whether the service has passed the target by the end. */
-static bool dnstap__passes(dnstap_tap *tap, const dnstap__ring *r, size_t target, uint64_t end)
+static bool dnstap__passes(dnstap_tap *tap, const size_t *word, size_t target, uint64_t end)
 {
     uint64_t now = dnstap__now(tap), waits = end > now ? end - now : 0;
 
-    while ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(&r->tail) - target) < 0) {
+    while ((ptrdiff_t)(DNSTAP_LOAD_ACQUIRE(word) - target) < 0) {
         now = dnstap__now(tap);
         if (now >= end) return false;
         if (tap->thread.running && !waits--) return false; /* the clock stands still */
@@ -9033,18 +9532,20 @@ static bool dnstap__passes(dnstap_tap *tap, const dnstap__ring *r, size_t target
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms)
 {
     uint64_t end = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    size_t reopen = DNSTAP_LOAD(&tap->asked.reopen);
     dnstap__ring *r;
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     for (r = tap->rings; r < tap->rings + tap->ring_count; r++)
-        if (!dnstap__passes(tap, r, DNSTAP_LOAD_ACQUIRE(&r->published), end)) return DNSTAP_TIMEOUT;
-    return DNSTAP_OK;
+        if (!dnstap__passes(tap, &r->tail, DNSTAP_LOAD_ACQUIRE(&r->published), end))
+            return DNSTAP_TIMEOUT;
+    return dnstap__passes(tap, &tap->asked.reopened, reopen, end) ? DNSTAP_OK : DNSTAP_TIMEOUT;
 }
 
 DNSTAP_API int dnstap_reopen(dnstap_tap *tap)
 {
     if (!dnstap__is(&tap->target, DNSTAP__REOPENS)) return DNSTAP_UNSUPPORTED;
-    DNSTAP_EXCHANGE(&tap->asked.reopen, 1);
+    dnstap__add_shared(&tap->asked.reopen);
     dnstap__nudge(tap);
     return DNSTAP_OK;
 }
@@ -9068,7 +9569,7 @@ static size_t dnstap__discard(dnstap_tap *tap)
 /* A link as it is when a tap opens. */
 static void dnstap__link_reset(dnstap__link *l)
 {
-    l->done = 0;
+    l->done = l->refused = 0;
     l->watched = -1;
     dnstap__set_state(l, DNSTAP_IDLE);
 }
@@ -9100,6 +9601,7 @@ static int dnstap__forget_listener(dnstap_tap *tap)
 {
     tap->desk.listener.path = NULL;
     dnstap__listener_close(&tap->desk.listener);
+    tap->desk.pause = UINT64_MAX; /* for ever */
     return DNSTAP_UNSUPPORTED;
 }
 
@@ -9113,7 +9615,9 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     dnstap__names_orphan(&tap->dial.names);
     dnstap__disconnect_all(tap);
     tap->shown.discarded += dnstap__discard(tap);
-    tap->owner = tap->asked.hurry = tap->asked.reopen = tap->poller = 0;
+    tap->owner = tap->asked.hurry = tap->poller = 0;
+    tap->asked.reopen = tap->asked.reopened = tap->reopening = 0;
+    tap->opener = dnstap__process();
     tap->calls = tap->calls_seen = 0;
     tap->now = dnstap__now(tap);
     tap->dial.backoff = DNSTAP__BACKOFF_MIN;
@@ -9526,28 +10030,6 @@ static int dnstap__open_link(dnstap_tap *tap, const dnstap_transport *user, dnst
     return result;
 }
 
-#if DNSTAP__HAS_SOCKETS
-static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
-{
-    const dnstap_options *o = &tap->options;
-    dnstap__listener *l = &tap->desk.listener;
-    int result;
-
-    l->mode = o->socket_mode;
-    l->group = o->socket_group;
-    result = dnstap__listener_open(l, &tap->target, o->endpoint, error);
-    tap->shown.port = l->port;
-    if (result < 0) dnstap__listener_close(l);
-    return result;
-}
-#else
-static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
-{
-    (void)tap, (void)error;
-    return DNSTAP_UNSUPPORTED;
-}
-#endif
-
 /* What links come from. Certificates first: nothing is bound in vain. */
 static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
 {
@@ -9572,9 +10054,11 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->max_message = o->max_message;
     tap->mark = dnstap__min(DNSTAP__MARK, o->ring_size / 4);
     tap->enabled = tap->heard = 1;
-    tap->waker.out = tap->waker.in = tap->dial.names.fd = -1;
+    dnstap__waker_none(&tap->waker);
+    tap->dial.names.fd = -1;
     tap->dial.backoff = DNSTAP__BACKOFF_MIN;
     tap->now = dnstap__now(tap);
+    tap->opener = dnstap__process();
     tap->dial.random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;

@@ -12,35 +12,48 @@ struct kept_file {
     bool frames;
 };
 
-/* Text goes behind what is there, if that is text. */
-static int open_text(dnstap__file *f, const char *path, bool overwrite)
+static int look(dnstap__file *f, off_t *size)
 {
-    off_t edge;
-    f->path = path;
-    f->regular = true;
-    f->fd = open(path, O_RDWR | O_CREAT | O_NOCTTY | O_CLOEXEC, 0644);
-    if (f->fd < 0) return dnstap__file_failed(f, "open");
-    if (!dnstap__file_claim(f))
-        return dnstap__fail(&f->problem, DNSTAP_SYSTEM, EWOULDBLOCK, "another process writes it");
-    if (!overwrite && dnstap__file_walk(f, lseek(f->fd, 0, SEEK_END), &edge) == DNSTAP_OK)
+    int result;
+    do result = dnstap__file_check(f, size);
+    while (result == DNSTAP_AGAIN);
+    return result;
+}
+
+/* Text goes behind what is there, if that is text. */
+static int open_text(dnstap__file *f, bool overwrite)
+{
+    off_t size;
+    const int result = dnstap__file_open(f);
+    if (result < 0) return result;
+    if (!dnstap__file_lock(f) || !dnstap__file_claim(f)) return dnstap__file_in_use(f);
+    if (look(f, &size) == DNSTAP_OK && size > 0 && !overwrite)
         return dnstap__fail(&f->problem, DNSTAP_BAD_OPTION, 0, "holds dnstap, not text");
-    if ((overwrite && ftruncate(f->fd, 0) < 0) || lseek(f->fd, 0, SEEK_END) < 0)
-        return dnstap__file_failed(f, "truncate");
-    return DNSTAP_OK;
+    f->at = overwrite ? 0 : size;
+    return overwrite && ftruncate(f->fd, 0) < 0 ? dnstap__file_failed(f, "truncate") : DNSTAP_OK;
+}
+
+/* As a tap does when it opens and when it starts, but what is in the way is not waited for. */
+static int open_frames(dnstap__file *f, bool overwrite)
+{
+    short wants;
+    int result = dnstap__file_prepare(f, overwrite);
+    while (result == DNSTAP_OK && (result = dnstap__file_start(f, &wants)) == DNSTAP_AGAIN)
+        result = DNSTAP_OK;
+    return result;
 }
 
 kept_file *file_open(const char *path, bool frames, bool overwrite)
 {
     kept_file *f = (kept_file *)calloc(1, sizeof *f);
-    short wants;
     int result;
     if (!f) {
         complain("%s: %s", path, strerror(errno));
         return NULL;
     }
     f->frames = frames;
-    dnstap__file_transport(&f->file, path, overwrite);
-    result = frames ? dnstap__file_start(&f->file, &wants) : open_text(&f->file, path, overwrite);
+    dnstap__file_transport(&f->file, path);
+    result = (frames ? open_frames : open_text)(&f->file, overwrite);
     if (result == DNSTAP_OK) return f;
     complain("%s: %s%s", path, f->file.problem.text,
              result == DNSTAP_SYSTEM ? "" : "; give another path, or move it away");

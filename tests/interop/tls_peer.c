@@ -358,7 +358,7 @@ static int open_client(peer *p)
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1) return -1;
     p->fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (dnstap__set_nonblocking(p->fd) < 0) return -1;
+    if (fcntl(p->fd, F_SETFL, O_NONBLOCK) < 0) return -1;
     if (connect(p->fd, (struct sockaddr *)&address, sizeof address) == 0) return 0;
     return errno == EINPROGRESS ? finish_connect(p) : -1;
 }
@@ -380,7 +380,7 @@ static int open_server(peer *p)
     close(listener);
     if (p->fd < 0) return -1;
     setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return dnstap__set_nonblocking(p->fd);
+    return fcntl(p->fd, F_SETFL, O_NONBLOCK);
 }
 
 /* ---- options ---- */

@@ -78,17 +78,19 @@ check 'nothing is written when an input does not open' eval 'cp "$large" "$dir/k
 locked_out() { # FORMAT...
     start -u "$dir/sock" -w "$dir/copy" "$@" || return 1
     exits 1 "$tool" -r "$knot" -w "$dir/copy" "$@" 2>"$dir/err2" &&
-        grep -q "$dir/copy: another .* writes it" "$dir/err2" &&
+        grep -q "$dir/copy: process $pid writes it, and must let go first" "$dir/err2" &&
         ! flock -n "$dir/copy" true && stop 0 && flock -n "$dir/copy" true
 }
 check 'two tools do not write one file' locked_out
 check 'two tools do not write one text file' locked_out -q
-locks_taps_out() {
+taps_wait_for_tools() {
     start -u "$dir/sock" -w "$dir/copy" || return 1
-    ! "$build/tap_source" "file://$dir/copy" 10 "$dir/want" 2>"$dir/err2" &&
-        grep -q "another .* writes it" "$dir/err2" && stop 0 && is_whole "$dir/copy"
+    "$build/tap_source" "file://$dir/copy" 10 "$dir/want" 2>"$dir/err2" &
+    source=$!
+    wait_for 10 grep -q "process $pid writes it, and must let go first" "$dir/err2" &&
+        stop 0 && wait "$source" && cmp "$dir/want" "$dir/copy"
 }
-check 'a tap does not write the file of a tool' locks_taps_out
+check 'a tap waits until a tool lets its file go' taps_wait_for_tools
 check 'a tool does not write a file that is locked' eval '
     cp "$knot" "$dir/kept" && exits 1 flock "$dir/kept" "$tool" -r "$kdig" -w "$dir/kept" &&
     cmp "$knot" "$dir/kept"'

@@ -4,25 +4,7 @@
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include "tap_support.h"
-#include "tap_peer.h"
-#include <sys/wait.h>
-
-/* In a child a failed assertion must not run the other tests. */
-#define CHILD_ASSERT(what)                                                    \
-    do {                                                                      \
-        if (!(what)) {                                                        \
-            fprintf(stderr, "child: %s:%d: %s\n", __FILE__, __LINE__, #what); \
-            _exit(1);                                                         \
-        }                                                                     \
-    } while (0)
-
-static void child_ended_well(pid_t child)
-{
-    int status = -1;
-
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-}
+#include "tap_file.h"
 
 static void child_logs(dnstap_tap *tap, uint32_t producer, unsigned count)
 {
@@ -135,13 +117,11 @@ static void test_books_of_a_child_balance_whenever_it_was_forked(void **state)
     dnstap_status s;
     dnstap_tap *tap;
     pid_t child;
-    char endpoint[80];
     unsigned i, k, unbalanced = 0;
     int status;
 
     (void)state;
-    snprintf(endpoint, sizeof endpoint, "file://%s/busy", folder);
-    peer_options(&o, endpoint);
+    peer_options(&o, in_folder("busy"));
     o.flush_ms = DNSTAP_FLUSH_NOW;
     tap = peer_start(&o);
     for (i = 0; i < 150; i++) {
@@ -157,14 +137,6 @@ static void test_books_of_a_child_balance_whenever_it_was_forked(void **state)
     }
     assert_int_equal(unbalanced, 0);
     assert_int_equal(dnstap_close(tap, PATIENCE), DNSTAP_OK);
-}
-
-static uint64_t cpu_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* Three children that do not call dnstap_after_fork: one only ends, one closes, one logs. */
@@ -244,12 +216,12 @@ static void test_child_says_nothing_to_the_loop_of_its_parent(void **state)
 
 /* -- privileges -- */
 
-static void in_jail(const char *endpoint)
+static void in_jail(const char *where)
 {
     dnstap_options o;
     dnstap_tap *tap;
 
-    peer_options(&o, endpoint);
+    peer_options(&o, where);
     forget_all();
     tap = dnstap_open(&o, NULL);
     CHILD_ASSERT(tap);
@@ -259,7 +231,7 @@ static void in_jail(const char *endpoint)
 
 static void test_tap_starts_behind_chroot_and_setuid(void **state)
 {
-    char endpoint[80], name[64];
+    char name[64];
     static uint8_t all[1 << 16];
     oracle file;
     collector c;

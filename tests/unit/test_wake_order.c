@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 
 static void trace(char operation, const volatile void *word);
-static long traced_barrier(int command);
+static long traced_syscall(long number, ...);
 
 /* clang-format off */
 #define DNSTAP_LOAD(p) (trace('l', p), __atomic_load_n(p, __ATOMIC_RELAXED))
@@ -22,7 +22,7 @@ static long traced_barrier(int command);
 #define DNSTAP_COMPARE_EXCHANGE(p, e, v) \
     (trace('x', p), __atomic_compare_exchange_n(p, e, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 #define DNSTAP_COMPILER_FENCE() trace('|', NULL)
-#define syscall(number, command, flags, cpu) traced_barrier(command)
+#define syscall traced_syscall
 /* clang-format on */
 
 #define DNSTAP_IMPLEMENTATION
@@ -85,9 +85,15 @@ static void trace(char operation, const volatile void *word_at)
         note(operation, 'W');
 }
 
-static long traced_barrier(int command)
+static long traced_syscall(long number, ...)
 {
-    if (command != MEMBARRIER_CMD_PRIVATE_EXPEDITED) return 0;
+    va_list arguments;
+    int command;
+
+    va_start(arguments, number);
+    command = va_arg(arguments, int);
+    va_end(arguments);
+    if (number != SYS_membarrier || command != DNSTAP__MEMBARRIER) return 0;
     if (seen.tap) note('b', '\0');
     return seen.barrier_fails ? -1 : 0;
 }
