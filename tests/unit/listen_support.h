@@ -74,7 +74,7 @@ HELPER dnstap_tap *host_open(const dnstap_options *o)
     for (i = 0; i < GUESTS; i++) guests[i].fd = -1;
     lines[lines_size = 0] = '\0';
     pretended_ms = 1000000;
-    return peer_open(o);
+    return open_afresh(o);
 }
 
 HELPER dnstap_status status_of(dnstap_tap *tap)

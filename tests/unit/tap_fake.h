@@ -264,18 +264,11 @@ static void fake_options(dnstap_options *o)
 /* Forgets all and opens a tap with the scripts' connections before it. */
 static dnstap_tap *fake_open(const dnstap_options *o, const script *scripts, unsigned count)
 {
-    dnstap_error error;
-    dnstap_tap *tap;
-
     memset(&wire, 0, sizeof wire);
     memcpy(wire.scripts, scripts, count * sizeof *scripts);
     wire.count = count;
     wire.bidirectional = !o->unidirectional;
-    forget_all();
-    forget_log();
-    tap = dnstap_open(o, &error);
-    if (!tap) fail_msg("%s", error.text);
-    return tap;
+    return open_afresh(o);
 }
 
 /* One turn of an own loop. No call may take more than a bounded number of steps, nor any time. */

@@ -259,25 +259,37 @@ HELPER void peer_options(dnstap_options *o, const char *endpoint)
     o->flush_ms = 10;
 }
 
-/* Forgets what was seen, and opens. */
-HELPER dnstap_tap *peer_open(const dnstap_options *o)
-{
-    dnstap_error error;
-    dnstap_tap *tap;
-
-    forget_all();
-    forget_log();
-    tap = dnstap_open(o, &error);
-    if (!tap) fail_msg("%s", error.text);
-    return tap;
-}
-
 HELPER dnstap_tap *peer_start(const dnstap_options *o)
 {
-    dnstap_tap *tap = peer_open(o);
+    dnstap_tap *tap = open_afresh(o);
 
     assert_int_equal(dnstap_start(tap), DNSTAP_OK);
     return tap;
+}
+
+/* -- a collector and its tap -- */
+
+/* The collector listens (on `name`, as collector_open says), and the options are for it. */
+HELPER void options_for(collector *c, const char *name, dnstap_options *o)
+{
+    collector_open(c, name);
+    peer_options(o, c->endpoint);
+}
+
+/* The same, and a tap with these options is started. */
+HELPER dnstap_tap *start_both(collector *c, const char *name)
+{
+    dnstap_options o;
+
+    options_for(c, name, &o);
+    return peer_start(&o);
+}
+
+/* Both end in order. */
+HELPER void end_both(collector *c, dnstap_tap *tap)
+{
+    close_in_order(c, tap);
+    collector_close(c);
 }
 
 HELPER void log_many(dnstap_tap *tap, unsigned count)

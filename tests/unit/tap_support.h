@@ -247,4 +247,17 @@ static void hear(void *user, int level, const char *text)
 
 static void forget_log(void) { memset(&said, 0, sizeof said); }
 
+/* Forgets what was seen, and opens. */
+HELPER dnstap_tap *open_afresh(const dnstap_options *o)
+{
+    dnstap_error error;
+    dnstap_tap *tap;
+
+    forget_all();
+    forget_log();
+    tap = dnstap_open(o, &error);
+    if (!tap) fail_msg("%s", error.text);
+    return tap;
+}
+
 #endif

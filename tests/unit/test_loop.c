@@ -153,7 +153,7 @@ static void loop_open(loop *l, const char *name, bool hooks, bool wake)
         e.data.u32 = 1;
         assert_int_equal(epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->wake, &e), 0);
     }
-    l->tap = peer_open(&o);
+    l->tap = open_afresh(&o);
     dnstap_service(l->tap);
 }
 
@@ -347,7 +347,7 @@ static void test_start_is_refused_where_the_users_wake_replaces_the_descriptor(v
     (void)state;
     peer_options(&o, "unix:///tmp/none");
     o.wake = loop_wake;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     assert_int_equal(dnstap_start(tap), DNSTAP_UNSUPPORTED);
     assert_int_equal(dnstap_close(tap, 100), DNSTAP_OK);
 }

@@ -132,7 +132,7 @@ static void test_libuv_loop(void **state)
     o.watch = uv_watch;
     o.timer = uv_time;
     o.wake = uv_wake;
-    app.tap = peer_open(&o);
+    app.tap = open_afresh(&o);
     serve();
     assert_int_equal(pthread_create(&thread, NULL, log_from_a_thread, NULL), 0);
     pthread_join(thread, NULL);

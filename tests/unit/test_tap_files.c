@@ -240,17 +240,26 @@ static void until_failures(dnstap_tap *tap, uint64_t failures)
     assert_true(s.queued > 0);
 }
 
-static void full_disk(const char *where, bool rotate, bool overwrite)
+/* What is on the small disk: the tap's file, the same moved, and what fills the rest. */
+static char name[80], filler[80], moved[80];
+
+static void options_on_disk(const char *where, dnstap_options *o)
 {
-    char name[80], filler[80], end[96], moved[80];
-    dnstap_options o;
-    dnstap_tap *tap;
+    static char end[96];
 
     snprintf(name, sizeof name, "%s/tap", where);
     snprintf(moved, sizeof moved, "%s/moved", where);
     snprintf(filler, sizeof filler, "%s/filler", where);
     snprintf(end, sizeof end, "file://%s", name);
-    peer_options(&o, end);
+    peer_options(o, end);
+}
+
+static void full_disk(const char *where, bool rotate, bool overwrite)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+
+    options_on_disk(where, &o);
     o.overwrite = overwrite;
     tap = peer_start(&o);
     log_many(tap, 60);
@@ -289,18 +298,14 @@ static void test_full_disk_is_reported_and_survived(void **state)
 static void test_reopen_on_a_full_disk_goes_on_in_the_new_file(void **state)
 {
     static uint8_t all[1 << 17];
-    char where[64], name[80], filler[80], end[96], moved[80];
+    char where[64];
     dnstap_options o;
     dnstap_tap *tap;
     oracle first;
 
     (void)state;
     if (!mount_small(where, sizeof where)) skip();
-    snprintf(name, sizeof name, "%s/tap", where);
-    snprintf(moved, sizeof moved, "%s/moved", where);
-    snprintf(filler, sizeof filler, "%s/filler", where);
-    snprintf(end, sizeof end, "file://%s", name);
-    peer_options(&o, end);
+    options_on_disk(where, &o);
     tap = peer_start(&o);
     log_many(tap, 60);
     assert_int_equal(dnstap_flush(tap, PATIENCE), DNSTAP_OK);

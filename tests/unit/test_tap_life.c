@@ -36,14 +36,11 @@ static void test_messages_wait_for_a_collector_that_appears_later(void **state)
 static void killed_and_back(const char *name)
 {
     collector c;
-    dnstap_options o;
     dnstap_status s;
     dnstap_tap *tap;
     unsigned i;
 
-    collector_open(&c, name);
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, name);
     seen.losses = true; /* what the kernel held when the collector died */
     log_many(tap, 300);
     collector_read_until(&c, 300);
@@ -79,15 +76,12 @@ static void test_killed_tcp_collector_gets_the_rest_when_it_is_back(void **state
 static void test_collector_killed_in_mid_stream_costs_only_what_the_kernel_had(void **state)
 {
     collector c;
-    dnstap_options o;
     dnstap_status s;
     dnstap_tap *tap;
     unsigned round, i;
 
     (void)state;
-    collector_open(&c, "flow");
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, "flow");
     seen.losses = true;
     for (round = 0; round < 4; round++) {
         for (i = 0; i < 2000; i++) log_next(tap, i % 3);
@@ -109,7 +103,6 @@ static void test_collector_killed_in_mid_stream_costs_only_what_the_kernel_had(v
 static void test_stopped_collector_blocks_nobody_and_close_keeps_its_time(void **state)
 {
     collector c;
-    dnstap_options o;
     dnstap_status s;
     dnstap_tap *tap;
     closing it;
@@ -117,9 +110,7 @@ static void test_stopped_collector_blocks_nobody_and_close_keeps_its_time(void *
     unsigned i;
 
     (void)state;
-    collector_open(&c, "stopped");
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, "stopped");
     log_many(tap, 10);
     collector_read_until(&c, 10);
     start = real_ms();
@@ -143,14 +134,11 @@ static void test_stopped_collector_blocks_nobody_and_close_keeps_its_time(void *
 static void test_collector_that_goes_on_after_a_stop_gets_all(void **state)
 {
     collector c;
-    dnstap_options o;
     dnstap_tap *tap;
     unsigned i;
 
     (void)state;
-    collector_open(&c, NULL);
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, NULL);
     for (i = 0; i < 60000; i++) log_next(tap, i % 3);
     assert_int_equal(dnstap_flush(tap, 50), DNSTAP_TIMEOUT);
     check_books(tap);
@@ -199,8 +187,7 @@ static void test_garbage_finish_and_silence_are_left_for_a_better_collector(void
     uint64_t start;
 
     (void)state;
-    collector_open(&c, NULL);
-    peer_options(&o, c.endpoint);
+    options_for(&c, NULL, &o);
     o.timeout_ms = 150;
     tap = peer_start(&o);
     log_many(tap, 30);
@@ -242,8 +229,7 @@ static void test_unidirectional_tap_asks_for_nothing(void **state)
     tap = peer_start(&o);
     log_many(tap, 100);
     collector_read_until(&c, 100);
-    close_in_order(&c, tap);
-    collector_close(&c);
+    end_both(&c, tap);
 }
 
 static void test_drop_when_disconnected_drops_and_counts(void **state)
@@ -254,8 +240,7 @@ static void test_drop_when_disconnected_drops_and_counts(void **state)
     dnstap_tap *tap;
 
     (void)state;
-    collector_open(&c, "drop");
-    peer_options(&o, c.endpoint);
+    options_for(&c, "drop", &o);
     o.drop_when_disconnected = true;
     tap = peer_start(&o);
     assert_int_equal(log_next(tap, 0), DNSTAP_DISCONNECTED);
@@ -324,10 +309,9 @@ static void test_ten_thousand_reconnects_leave_nothing_behind(void **state)
     long pages = 0;
 
     (void)state;
-    collector_open(&c, "again");
-    peer_options(&o, c.endpoint);
+    options_for(&c, "again", &o);
     o.monotonic_ms = fast_clock;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     for (i = 0; i < 10000; i++) {
         if (i == 1000) {
             pages = resident_pages();

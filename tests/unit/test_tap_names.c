@@ -61,12 +61,14 @@ static int first_look(void **state)
     return 0;
 }
 
-static const char *named(const char *host, const collector *c)
+/* A collector, and options for it by a name of its host. */
+static void options_named(collector *c, const char *host, dnstap_options *o)
 {
     static char endpoint[80];
 
+    collector_open(c, NULL);
     snprintf(endpoint, sizeof endpoint, "tcp://%s:%u", host, (unsigned)c->port);
-    return endpoint;
+    peer_options(o, endpoint);
 }
 
 static void deliver(const char *host)
@@ -75,16 +77,14 @@ static void deliver(const char *host)
     dnstap_options o;
     dnstap_tap *tap;
 
-    collector_open(&c, NULL);
-    peer_options(&o, named(host, &c));
+    options_named(&c, host, &o);
     tap = peer_start(&o);
     log_many(tap, 50);
     collector_read_until(&c, 50);
     collector_leave(&c, tap); /* and once more */
     log_many(tap, 50);
     collector_read_until(&c, 100);
-    close_in_order(&c, tap);
-    collector_close(&c);
+    end_both(&c, tap);
 }
 
 static void test_localhost_is_found(void **state)
@@ -127,8 +127,7 @@ static void test_name_that_is_unknown_is_an_error_and_tried_again(void **state)
     (void)state;
     addresses[0] = "127.0.0.1";
     addresses[1] = NULL;
-    collector_open(&c, NULL);
-    peer_options(&o, named("unknown.test", &c));
+    options_named(&c, "unknown.test", &o);
     asked = 0;
     tap = peer_start(&o);
     do wait_for_state(tap, DNSTAP_BROKEN, &s);
@@ -151,8 +150,7 @@ static void test_hanging_resolver_is_in_nobodys_way(void **state)
     (void)state;
     addresses[0] = "127.0.0.1";
     addresses[1] = NULL;
-    collector_open(&c, NULL);
-    peer_options(&o, named("collector.test", &c));
+    options_named(&c, "collector.test", &o);
     o.timeout_ms = 100;
     asked = 0;
     hanging = true;
@@ -186,8 +184,7 @@ static void test_fork_during_a_look_up_leaves_nothing_in_the_child(void **state)
     (void)state;
     addresses[0] = "127.0.0.1";
     addresses[1] = NULL;
-    collector_open(&c, NULL);
-    peer_options(&o, named("collector.test", &c));
+    options_named(&c, "collector.test", &o);
     hanging = true;
     asked = 0;
     tap = peer_start(&o);
@@ -203,8 +200,7 @@ static void test_fork_during_a_look_up_leaves_nothing_in_the_child(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     hanging = false;
-    close_in_order(&c, tap);
-    collector_close(&c);
+    end_both(&c, tap);
 }
 
 /* A look-up that ends late, on a tap that waited for it. */
@@ -219,8 +215,7 @@ static void test_slow_resolver_is_waited_for(void **state)
     (void)state;
     addresses[0] = "127.0.0.1";
     addresses[1] = NULL;
-    collector_open(&c, NULL);
-    peer_options(&o, named("collector.test", &c));
+    options_named(&c, "collector.test", &o);
     hanging = true;
     tap = peer_start(&o);
     log_many(tap, 10);
@@ -261,8 +256,7 @@ static void test_resolve_hook_replaces_the_system(void **state)
     (void)state;
     asked = 0;
     hook_calls = 0;
-    collector_open(&c, NULL);
-    peer_options(&o, named("by.hook", &c));
+    options_named(&c, "by.hook", &o);
     o.resolve = resolve_hook;
     tap = peer_start(&o);
     log_many(tap, 10);
@@ -326,11 +320,10 @@ static void test_loop_is_told_of_every_addresss_descriptor(void **state)
     addresses[4] = NULL;
     epoll = epoll_create1(0);
     memset(known, 0, sizeof known);
-    collector_open(&c, NULL);
-    peer_options(&o, named("collector.test", &c));
+    options_named(&c, "collector.test", &o);
     o.watch = watch_hook;
     o.timer = timer_hook;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     log_many(tap, 30);
     dnstap_service(tap);
     while (seen.frames < 30) {

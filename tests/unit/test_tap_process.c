@@ -27,9 +27,8 @@ static void test_each_process_may_start_what_was_opened_before_the_fork(void **s
     pid_t child;
 
     (void)state;
-    collector_open(&c, "before");
-    peer_options(&o, c.endpoint);
-    tap = peer_open(&o);
+    options_for(&c, "before", &o);
+    tap = open_afresh(&o);
     child = fork();
     if (!child) child_start_log_close(tap, 1, 20);
     collector_read_to_stop(&c);
@@ -52,8 +51,7 @@ static void test_daemonised_tap_delivers_what_was_logged_before_too(void **state
     pid_t parent;
 
     (void)state;
-    collector_open(&c, "daemon");
-    peer_options(&o, c.endpoint);
+    options_for(&c, "daemon", &o);
     forget_all();
     parent = fork();
     if (!parent) {
@@ -74,15 +72,12 @@ static void test_daemonised_tap_delivers_what_was_logged_before_too(void **state
 static void test_child_of_a_connected_tap_has_a_connection_of_its_own(void **state)
 {
     collector c, own;
-    dnstap_options o;
     dnstap_status s;
     dnstap_tap *tap;
     pid_t child;
 
     (void)state;
-    collector_open(&c, "connected");
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, "connected");
     log_many(tap, 30);
     collector_read_until(&c, 30);
     assert_int_equal(dnstap_flush(tap, PATIENCE), DNSTAP_OK); /* what came is counted, too */
@@ -143,16 +138,13 @@ static void test_books_of_a_child_balance_whenever_it_was_forked(void **state)
 static void test_child_that_is_not_told_disturbs_nothing(void **state)
 {
     collector c;
-    dnstap_options o;
     dnstap_tap *tap;
     unsigned kind;
     uint64_t cpu;
     pid_t child;
 
     (void)state;
-    collector_open(&c, "untouched");
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, "untouched");
     for (kind = 0; kind < 3; kind++) {
         log_many(tap, 30);
         collector_read_until(&c, 30 * (kind + 1));
@@ -192,10 +184,9 @@ static void test_child_says_nothing_to_the_loop_of_its_parent(void **state)
 
     (void)state;
     for (told = false;; told = true) {
-        collector_open(&c, "loop");
-        peer_options(&o, c.endpoint);
+        options_for(&c, "loop", &o);
         o.watch = watch_hook;
-        tap = peer_open(&o);
+        tap = open_afresh(&o);
         watched = 0;
         dnstap_service(tap);
         assert_true(watched > 0);
@@ -283,7 +274,6 @@ static void test_signals_are_handled_anywhere_but_in_the_taps_thread(void **stat
     struct sigaction action, before;
     sigset_t one, old;
     collector c;
-    dnstap_options o;
     dnstap_tap *tap;
     uint64_t end;
     int i;
@@ -292,9 +282,7 @@ static void test_signals_are_handled_anywhere_but_in_the_taps_thread(void **stat
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     sigaction(SIGUSR1, &action, &before);
-    collector_open(&c, "signals");
-    peer_options(&o, c.endpoint);
-    tap = peer_start(&o);
+    tap = start_both(&c, "signals");
     tap_thread = tap->thread.id;
     sigemptyset(&one);
     sigaddset(&one, SIGUSR1);
@@ -309,8 +297,7 @@ static void test_signals_are_handled_anywhere_but_in_the_taps_thread(void **stat
     for (end = real_ms() + PATIENCE; handled < 20 && real_ms() < end;) poll(NULL, 0, 1);
     assert_int_equal(handled, 20);
     assert_int_equal(in_tap_thread, 0);
-    close_in_order(&c, tap);
-    collector_close(&c);
+    end_both(&c, tap);
     sigaction(SIGUSR1, &before, NULL);
 }
 
@@ -322,9 +309,8 @@ static void no_pipe_signal(const char *name)
     uint64_t end = real_ms() + PATIENCE;
     dnstap_status s;
 
-    collector_open(&c, name);
-    peer_options(&o, c.endpoint);
-    tap = peer_open(&o);
+    options_for(&c, name, &o);
+    tap = open_afresh(&o);
     do {
         dnstap_service(tap);
         if (c.fd < 0 && readable(c.listener, 0)) collector_accept(&c);

@@ -28,7 +28,7 @@ static long traced_syscall(long number, ...);
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include <linux/membarrier.h>
-#include "unit.h"
+#include "wake_support.h"
 
 /* What the code did with the words of the protocol, as text: l load, s store, x exchange; P
  * published, B bytes, W wake_at, S sleep; b the barrier, c the call. */
@@ -122,34 +122,20 @@ static long take_bytes(void *self, const void *data, size_t size, short *wants)
     return (long)size;
 }
 
-static long have_none(void *self, void *data, size_t size, short *wants)
-{
-    (void)self, (void)data, (void)size, (void)wants;
-    return DNSTAP_AGAIN;
-}
-
-static void do_nothing(void *self) { (void)self; }
 static int have_descriptor(void *self) { return self ? 1 : 0; }
 
 /* A tap that is connected, has sent nothing yet, and sleeps. */
 static dnstap_tap *open_tap(bool barrier_fails)
 {
-    static dnstap_transport transport;
     dnstap_options options;
     dnstap_error error;
     dnstap_tap *tap;
 
-    memset(&options, 0, sizeof options);
+    wake_options(&options, take_bytes, have_descriptor);
     memset(&seen, 0, sizeof seen);
     seen.now = 1000;
     seen.log_at = -1;
     seen.barrier_fails = barrier_fails;
-    transport.send = take_bytes;
-    transport.recv = have_none;
-    transport.close = do_nothing;
-    transport.fd = have_descriptor;
-    options.transport = &transport;
-    options.unidirectional = true;
     options.producers = 1;
     options.identity = options.version = "";
     options.monotonic_ms = tell_time;

@@ -4,7 +4,7 @@
  * TEST_LONG=1, else as many as go into ten seconds. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
-#include "unit.h"
+#include "wake_support.h"
 
 enum { TURNS = 100000, SECONDS = 5, LOST_MS = 3000, AT_ONCE_US = 5000, START_SIZE = 42 };
 
@@ -17,14 +17,6 @@ static long take_bytes(void *self, const void *data, size_t size, short *wants)
     __atomic_add_fetch(&arrived, size, __ATOMIC_RELEASE);
     return (long)size;
 }
-
-static long have_none(void *self, void *data, size_t size, short *wants)
-{
-    (void)self, (void)data, (void)size, (void)wants;
-    return DNSTAP_AGAIN;
-}
-
-static void do_nothing(void *self) { (void)self; }
 
 static int have_descriptor(void *self)
 {
@@ -59,20 +51,13 @@ static void begin_by_hand(dnstap_tap *tap)
 
 static dnstap_tap *open_tap(int flush_ms, bool by_hand)
 {
-    static dnstap_transport transport;
     dnstap_options options;
     dnstap_error error;
     dnstap_tap *tap;
 
-    memset(&options, 0, sizeof options);
+    wake_options(&options, take_bytes, have_descriptor);
     arrived = 0;
     assert_int_equal(pipe(silence), 0);
-    transport.send = take_bytes;
-    transport.recv = have_none;
-    transport.close = do_nothing;
-    transport.fd = have_descriptor;
-    options.transport = &transport;
-    options.unidirectional = true;
     options.flush_ms = flush_ms;
     tap = dnstap_open(&options, &error);
     if (!tap) fail_msg("%s", error.text);
