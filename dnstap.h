@@ -1128,12 +1128,12 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #ifndef TCP_NODELAY /* <linux/tcp.h> has it too, and does not go with the other */
 #include <netinet/tcp.h>
-#include <grp.h>
 #endif
 #endif
 #if DNSTAP__HAS_THREADS
