@@ -26,7 +26,8 @@
  *   >>names         a host's name to addresses
  *   >>listen        a socket that accepts
  *   >>x509          what a certificate says
- *   >>certificates  files to anchors, chains, keys
+ *   >>certificates  PEM and DER to anchors, chains, keys
+ *   >>credentials   files, when they change, and what they give
  *   >>verify        whom TLS trusts, and what is said when it does not
  *   >>tls           records over another transport
  *   >>tap *         a producer of dnstap: open, log, service, status, close; its states
@@ -216,16 +217,25 @@
  *
  * TLS
  *   TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, by BearSSL; 1.3 it does not have. Verified
- *   by default: the chain up to a CA (options.ca_file, else the system's), the dates, the name
- *   (or the address, in the certificate's iPAddress). Not looked at: revocation (CRL, OCSP),
- *   extended key usage and name constraints (a certificate where they are critical is refused).
- *   Not supported: RSA-PSS and Ed25519 certificates. skipverify turns all of that off.
+ *   by default: the chain up to a CA (options.ca_file, else the system's), the dates, the name (or
+ *   the address: iPAddress) in the certificate's subjectAltName; a common name is none. What a CA's
+ *   own certificate says counts in each handshake: its dates and its path length. One that may not
+ *   sign (keyCertSign), has a critical extension that is not understood, a key that can't be used,
+ *   or is a TRUSTED CERTIFICATE, is skipped, and one that is no CA's trusted for itself only; the
+ *   log tells. Not looked at: revocation (CRL, OCSP), extended key usage and name constraints (a
+ *   certificate where they are critical is refused). Not supported: RSA-PSS and Ed25519
+ *   certificates. skipverify turns all of that off.
+ *   Files that changed are read again at the next connection; what can't be used then leaves in
+ *   use what was loaded before. A file has at most 16 MiB. A pipe is read once, in at most 4 s,
+ *   when the tap opens. Keys are wiped from memory when the tap closes or does not open.
  *
  * ERRORS AND LOG
  *   What fails for outside reasons fills in a dnstap_error: its text names the thing, the failure
- *   and the way out. options.log gets a line when a connection is lost and one when it is back, and
- *   at most every 10 s one for dropped messages; it is called from service only, and from
- *   dnstap_flush and dnstap_close where they do the service's work.
+ *   and the way out. What comes from outside (a path, a certificate) is shown as UTF-8; what is
+ *   none, or what a terminal would obey, byte by byte, as \x1b. options.log gets a line when a
+ *   connection is lost and one when it is back, and at most every 10 s one for dropped messages; it
+ *   is called from service only, and from dnstap_flush and dnstap_close where they do the service's
+ *   work.
  *
  * LIMITS
  *   A frame is at most options.max_message bytes, which is at most half a ring. A name's look-up by
@@ -708,15 +718,18 @@ typedef struct dnstap_options {
     const char *socket_group; /* its group, by name or number; NULL: the process's */
     /* tls */
     bool skipverify;            /* don't verify the peer; listening: ask for no certificate */
-    const char *ca_file;        /* PEM; default: SSL_CERT_FILE, or the system's bundle; listening:
-                                   sinks must show a certificate of one of these; default: none */
+    const char *ca_file;        /* PEM; default: SSL_CERT_FILE (not in set-uid programs), or the
+                                   system's bundle; listening: sinks must show a certificate of one
+                                   of these; default: none */
     const char *cert_file;      /* PEM chain, leaf first: shown to the peer; listening: needed */
     const char *key_file;       /* PEM key of cert_file */
     const char *server_name;    /* verified instead of the endpoint's host */
     dnstap_bytes ca, cert, key; /* the same in memory, PEM or DER */
-    const void *anchors;        /* or br_x509_trust_anchor[], which must outlive the tap */
+    const void *anchors;        /* or br_x509_trust_anchor[], which must outlive the tap; trusted
+                                   whatever their certificates said */
     size_t anchor_count;
-    size_t ca_memory;  /* bytes for decoded CAs and certificates; default 128 KiB */
+    size_t ca_memory;  /* bytes for decoded CAs and certificates, twice if they are files; default
+                          128 KiB; without CAs 32 KiB, or none if there is nothing to show */
     size_t tls_input;  /* record buffer for what is received; default 4,096, at least 837 */
     size_t tls_output; /* for what is sent; default 16,469 (full records), at least 597; a small
                           record costs more: 256 bytes three times the CPU of 16 KB a byte;
@@ -1190,6 +1203,16 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #ifndef DNSTAP__HAS_RANDOM
 #define DNSTAP__HAS_RANDOM 0
 #endif
+/* set-uid, or with capabilities of its own: the kernel tells, where it does */
+#if defined(__linux__) && DNSTAP__HAS_TLS && defined(__has_include)
+#if __has_include(<sys/auxv.h>)
+#include <sys/auxv.h>
+#define DNSTAP__SECURE_EXECUTION (getauxval(AT_SECURE) != 0)
+#endif
+#endif
+#ifndef DNSTAP__SECURE_EXECUTION
+#define DNSTAP__SECURE_EXECUTION false
+#endif
 
 /* Shared words are size_t and go through these; a machine without the builtins defines its own. */
 #ifndef DNSTAP_LOAD
@@ -1244,9 +1267,9 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #define DNSTAP__HAS_ABSTRACT 0
 #endif
 #if defined(__APPLE__)
-#define DNSTAP__MTIME st_mtimespec
+#define DNSTAP__CTIME st_ctimespec
 #else
-#define DNSTAP__MTIME st_mtim
+#define DNSTAP__CTIME st_ctim
 #endif
 #ifdef __cplusplus
 extern "C" {
@@ -1669,17 +1692,30 @@ static bool dnstap__urandom(void *out, size_t size)
     return all;
 }
 
-/* The bytes of a numeric address, without its zone, 4 or 16; 0: a name. */
+/* The bytes of a numeric address, without its zone, 4 or 16; 0: a name. What the system takes for
+ * an IPv4 address is one (127.1, 0x7f000001): a certificate for that name is not meant. */
 static size_t dnstap__parse_ip(const char *host, uint8_t out[16])
 {
     char text[64];
     size_t n = strcspn(host, "%");
+    struct in_addr odd;
 
     if (n >= sizeof text) return 0;
     memcpy(text, host, n);
     text[n] = '\0';
     if (inet_pton(AF_INET, text, out) == 1) return 4;
-    return inet_pton(AF_INET6, text, out) == 1 ? 16 : 0;
+    if (inet_pton(AF_INET6, text, out) == 1) return 16;
+    odd.s_addr = inet_addr(text);
+    if (odd.s_addr == (in_addr_t)-1 || text[strspn(text, "0123456789abcdefABCDEFxX.")]) return 0;
+    memcpy(out, &odd.s_addr, 4);
+    return 4;
+}
+
+/* Whether this program runs with more rights than who started it: then his environment counts for
+ * nothing. */
+static bool dnstap__privileged(void)
+{
+    return DNSTAP__SECURE_EXECUTION || getuid() != geteuid() || getgid() != getegid();
 }
 #elif DNSTAP__HAS_TLS
 static uint64_t dnstap__unix_time(void *user) { return user ? 0 : 0; }
@@ -1729,7 +1765,8 @@ static bool dnstap__entropy(void *user, void *out, size_t size)
 /* ---- >>util ------------------------------------------------------------------------------- */
 
 /* Small things everything uses: bytes to numbers, text without stdio (a firmware has no room for
- * it), memory carved from one block. */
+ * it), memory carved from one block. Always: what goes into a text as %s can be shown, whoever made
+ * it: a file's name, a certificate, a peer. */
 static uint32_t dnstap__get32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -1745,15 +1782,31 @@ static void dnstap__put32(uint8_t *p, uint32_t v)
 
 static size_t dnstap__min(size_t a, size_t b) { return a < b ? a : b; }
 
+/* Clears what nobody may find, even if it is never read again. */
+static void dnstap__wipe(void *data, size_t size)
+{
+    volatile uint8_t *p = (volatile uint8_t *)data;
+
+    while (size--) *p++ = 0;
+}
+
 typedef struct dnstap__text {
     char *out;
     size_t used, size;
 } dnstap__text;
 
-static void dnstap__text_char(dnstap__text *t, char c)
+/* Adds all of the bytes; without room for them the text ends there. */
+static void dnstap__text_bytes(dnstap__text *t, const char *s, size_t n)
 {
-    if (t->used + 1 < t->size) t->out[t->used++] = c;
+    if (t->size < n || t->used >= t->size - n) {
+        t->size = t->used + 1;
+        return;
+    }
+    memcpy(t->out + t->used, s, n);
+    t->used += n;
 }
+
+static void dnstap__text_char(dnstap__text *t, char c) { dnstap__text_bytes(t, &c, 1); }
 
 static void dnstap__text_string(dnstap__text *t, const char *s)
 {
@@ -1771,16 +1824,81 @@ static void dnstap__text_number(dnstap__text *t, unsigned long v)
     dnstap__text_string(t, digits + n);
 }
 
-/* A name or a text from outside; of one too long the beginning, so that what follows has room. */
-static void dnstap__text_cut(dnstap__text *t, const char *s)
+/* Whether a character neither commands a terminal nor changes the order or the end of what is read:
+ * no control, mark of direction, line or paragraph, nothing invisible. */
+static bool dnstap__is_shown(uint32_t c)
 {
-    size_t most = strlen(s) > 160 ? 157 : 160, n;
+    static const uint32_t not_shown[][2] = {{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},
+                                            {0x61c, 0x61c},   {0x180e, 0x180e}, {0x200b, 0x200f},
+                                            {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff},
+                                            {0xfff0, 0xfffb}, {0xfffe, 0xffff}, {0xe0000, 0xe0fff}};
+    size_t i;
 
-    for (n = 0; n < most && s[n]; n++) dnstap__text_char(t, s[n]);
-    if (s[n]) dnstap__text_string(t, "...");
+    for (i = 0; i < sizeof not_shown / sizeof not_shown[0]; i++)
+        if (c >= not_shown[i][0] && c <= not_shown[i][1]) return false;
+    return true;
 }
 
-/* printf's %s (160 characters of it), %d, %u and %lu; cut at size, always terminated. */
+/* The character at s, and how many bytes it has; 0: they are not UTF-8 (RFC 3629 §4). */
+static unsigned dnstap__character(const char *at, uint32_t *c)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const uint8_t *s = (const uint8_t *)at;
+    unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4, i;
+    uint32_t v = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+
+    for (i = 1; i < n && (s[i] & 0xc0) == 0x80; i++) v = v << 6 | (s[i] & 0x3fu);
+    if (i == n && (n == 1 || s[0] >= 0xc0) && s[0] < 0xf8 && v >= least[n] && v <= 0x10ffff &&
+        (v < 0xd800 || v > 0xdfff)) {
+        *c = v;
+        return n;
+    }
+    *c = 0xfffd;
+    return 0;
+}
+
+/* Takes the next character of s, as what stands for it in a text; a byte that can't be shown is as
+ * C would write it: \x1b. Returns the size of out, at most 4. */
+static size_t dnstap__take_shown(const char **s, char out[4])
+{
+    static const char hex[] = "0123456789abcdef";
+    uint8_t byte = (uint8_t)(*s)[0];
+    uint32_t c;
+    size_t n = dnstap__character(*s, &c);
+
+    if (n && dnstap__is_shown(c)) {
+        memcpy(out, *s, n);
+        *s += n;
+        return n;
+    }
+    ++*s;
+    out[0] = '\\';
+    out[1] = 'x';
+    out[2] = hex[byte >> 4];
+    out[3] = hex[byte & 15];
+    return 4;
+}
+
+/* A name or a text from outside; of one longer than `most` bytes the beginning, so that what
+ * follows has room. */
+static void dnstap__text_cut(dnstap__text *t, const char *s, size_t most)
+{
+    const char *p = s;
+    size_t n, size = 0;
+    char out[4];
+
+    while (*p) size += dnstap__take_shown(&p, out);
+    for (p = s, size = size > most ? most - 3 : most; *p; size -= n) {
+        n = dnstap__take_shown(&p, out);
+        if (n > size) {
+            dnstap__text_string(t, "...");
+            return;
+        }
+        dnstap__text_bytes(t, out, n);
+    }
+}
+
+/* printf's %s (160 bytes of it, all shown), %d, %u and %lu; cut at size, always terminated. */
 static void dnstap__vformat(char *out, size_t size, const char *format, va_list args)
 {
     dnstap__text t = {NULL, 0, 0};
@@ -1793,7 +1911,7 @@ static void dnstap__vformat(char *out, size_t size, const char *format, va_list 
             dnstap__text_char(&t, *format);
             continue;
         }
-        if (*++format == 's') dnstap__text_cut(&t, va_arg(args, const char *));
+        if (*++format == 's') dnstap__text_cut(&t, va_arg(args, const char *), 160);
         if (*format == 'u') dnstap__text_number(&t, va_arg(args, unsigned));
         if (*format == 'd') {
             v = va_arg(args, int);
@@ -5672,23 +5790,57 @@ static bool dnstap__der_is(const dnstap__der *r, const char *bytes, size_t size)
     return (size_t)(r->end - r->at) == size && memcmp(r->at, bytes, size) == 0;
 }
 
-/* Copies what can be shown, cut at size, and always terminated. */
+/* Copies a string, cut at size, as one of C's. */
 static void dnstap__der_print(const dnstap__der *r, char *out, size_t size)
 {
     const uint8_t *p = r->at;
     size_t n = 0;
 
-    for (; p < r->end && n + 1 < size; p++) out[n++] = (char)(*p < 32 || *p > 126 ? '?' : *p);
+    for (; p < r->end && n + 1 < size; p++) out[n++] = *p ? (char)*p : '?';
     out[n] = '\0';
 }
 
+enum {
+    DNSTAP__X509_NO_PATH = 255,
+    DNSTAP__WHO = 72 /* a name for texts, cut to this */
+};
+
 typedef struct dnstap__x509 {
-    dnstap__der validity, subject, names; /* names: of subjectAltName, empty without */
-    const uint8_t *subject_at;            /* the subject with its tag and length */
-    const uint8_t *end;                   /* of the certificate */
+    dnstap__der validity, issuer, subject; /* names: what is in their sequence */
+    dnstap__der names;                     /* of subjectAltName, empty without */
+    const uint8_t *issuer_at, *subject_at; /* the same with tag and length */
+    const uint8_t *end;                    /* of the certificate */
+    uint8_t path;                          /* certificates of CAs that may follow, if it is one */
+    bool no_sign;                          /* its key usage forbids to issue others */
+    bool critical;                         /* an extension must be understood, and is not */
 } dnstap__x509;
 
-/* RFC 5280, 4.1.2.9: a sequence of {OID, critical, OCTET STRING}; 2.5.29.17 has the names. */
+/* Those that BearSSL looks at or may ignore: of 2.5.29.n, the n, and two of 1.3.6.1.5.5.7.1. */
+static bool dnstap__x509_knows(const dnstap__der *oid)
+{
+    static const uint8_t ours[] = {9, 14, 15, 17, 18, 19, 31, 32, 35, 46};
+    size_t n = (size_t)(oid->end - oid->at);
+
+    if (n == 3 && oid->at[0] == 0x55 && oid->at[1] == 0x1d)
+        return memchr(ours, oid->at[2], sizeof ours) != NULL;
+    return dnstap__der_is(oid, "\x2b\x06\x01\x05\x05\x07\x01\x01", 8) ||
+           dnstap__der_is(oid, "\x2b\x06\x01\x05\x05\x07\x01\x0b", 8);
+}
+
+/* RFC 5280, 4.2.1: n is its section's and, by and large, the OID's last number. */
+static void dnstap__x509_extension(dnstap__x509 *x, unsigned n, dnstap__der value)
+{
+    dnstap__der in, is_ca, path;
+
+    if (n == 17 && !dnstap__der_open(&value, 0x30, &x->names)) x->names.end = x->names.at;
+    if (n == 15 && dnstap__der_open(&value, 0x03, &in)) /* keyCertSign is bit 5 */
+        x->no_sign = in.end - in.at < 2 || !(in.at[1] & 4);
+    if (n != 19 || !dnstap__der_open(&value, 0x30, &in)) return;
+    (void)dnstap__der_open(&in, 0x01, &is_ca);
+    if (dnstap__der_open(&in, 0x02, &path) && path.end - path.at == 1) x->path = path.at[0];
+}
+
+/* RFC 5280, 4.1.2.9: a sequence of {OID, critical, OCTET STRING}. */
 static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
 {
     dnstap__der list, one, oid, critical, value;
@@ -5696,11 +5848,12 @@ static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
     if (!dnstap__der_open(&part, 0x30, &list)) return;
     while (dnstap__der_open(&list, 0x30, &one)) {
         if (!dnstap__der_open(&one, 0x06, &oid)) return;
-        (void)dnstap__der_open(&one, 0x01, &critical);
+        if (dnstap__der_open(&one, 0x01, &critical) && !dnstap__der_is(&critical, "", 1) &&
+            !dnstap__x509_knows(&oid))
+            x->critical = true;
         if (!dnstap__der_open(&one, 0x04, &value)) return;
-        if (!dnstap__der_is(&oid, "\x55\x1d\x11", 3)) continue;
-        if (!dnstap__der_open(&value, 0x30, &x->names)) x->names.end = x->names.at;
-        return;
+        if (oid.end - oid.at == 3 && oid.at[0] == 0x55 && oid.at[1] == 0x1d)
+            dnstap__x509_extension(x, oid.at[2], value);
     }
 }
 
@@ -5711,6 +5864,7 @@ static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
     unsigned tag;
 
     memset(x, 0, sizeof *x);
+    x->path = DNSTAP__X509_NO_PATH;
     r.at = der;
     r.end = der + size;
     if (!dnstap__der_open(&r, 0x30, &certificate)) return false;
@@ -5719,7 +5873,8 @@ static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
     (void)dnstap__der_open(&tbs, 0xa0, &skip);              /* version */
     if (!dnstap__der_open(&tbs, 0x02, &skip)) return false; /* serial number */
     if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* algorithm */
-    if (!dnstap__der_open(&tbs, 0x30, &skip)) return false; /* issuer */
+    x->issuer_at = tbs.at;
+    if (!dnstap__der_open(&tbs, 0x30, &x->issuer)) return false;
     if (!dnstap__der_open(&tbs, 0x30, &x->validity)) return false;
     x->subject_at = tbs.at;
     if (!dnstap__der_open(&tbs, 0x30, &x->subject)) return false;
@@ -5728,22 +5883,67 @@ static bool dnstap__x509_open(dnstap__x509 *x, const uint8_t *der, size_t size)
     return true;
 }
 
+/* ::ffff:a.b.c.d is a.b.c.d. */
+static dnstap__der dnstap__x509_address(const uint8_t *address, size_t size)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    dnstap__der r;
+
+    r.at = address;
+    r.end = address + size;
+    if (size == 16 && memcmp(address, mapped, sizeof mapped) == 0) r.at += sizeof mapped;
+    return r;
+}
+
 /* Whether an iPAddress among the names is this one, of 4 or 16 bytes. */
 static bool dnstap__x509_has_address(const dnstap__x509 *x, const uint8_t *address, size_t size)
 {
-    dnstap__der names = x->names, one;
+    dnstap__der names = x->names, one, wanted = dnstap__x509_address(address, size);
     unsigned tag;
 
-    while (dnstap__der_next(&names, &tag, &one))
-        if (tag == 0x87 && (size_t)(one.end - one.at) == size && memcmp(one.at, address, size) == 0)
+    while (dnstap__der_next(&names, &tag, &one)) {
+        one = dnstap__x509_address(one.at, (size_t)(one.end - one.at));
+        if (tag == 0x87 && one.end - one.at == wanted.end - wanted.at &&
+            memcmp(one.at, wanted.at, (size_t)(one.end - one.at)) == 0)
             return true;
+    }
     return false;
 }
 
-/* The common name: in the subject's sets of {OID, string}, the value of 2.5.4.3. */
-static void dnstap__x509_common_name(const dnstap__x509 *x, char *out, size_t size)
+/* The next byte of a name that does not depend on the string's type or case; -1: there is none. */
+static int dnstap__x509_letter(dnstap__der *r)
 {
-    dnstap__der sets = x->subject, set, pair, oid, value;
+    while (r->at < r->end && !*r->at) r->at++; /* two bytes a letter, or four */
+    if (r->at == r->end) return -1;
+    return *r->at >= 'A' && *r->at <= 'Z' ? *r->at++ + 32 : *r->at++;
+}
+
+/* Whether two names are the same but for how their strings are written: for texts only. */
+static bool dnstap__x509_alike(dnstap__der a, dnstap__der b)
+{
+    dnstap__der x, y;
+    unsigned tag, other;
+    int letter;
+
+    while (dnstap__der_next(&a, &tag, &x)) {
+        if (!dnstap__der_next(&b, &other, &y)) return false;
+        if (tag & 0x20) { /* go on inside of it */
+            if (tag != other) return false;
+            a.at = x.at;
+            b.at = y.at;
+            continue;
+        }
+        do
+            if ((letter = dnstap__x509_letter(&x)) != dnstap__x509_letter(&y)) return false;
+        while (letter >= 0);
+    }
+    return !dnstap__der_next(&b, &other, &y);
+}
+
+/* The common name: in a name's sets of {OID, string}, the value of 2.5.4.3. */
+static void dnstap__x509_common_name(dnstap__der sets, char *out, size_t size)
+{
+    dnstap__der set, pair, oid, value;
     unsigned tag;
 
     while (dnstap__der_open(&sets, 0x31, &set))
@@ -5787,10 +5987,10 @@ static void dnstap__x509_who(const uint8_t *der, size_t size, char *out, size_t 
         if (tag == 0x87) dnstap__x509_print_address(&one, out, room);
         if (tag == 0x82 || tag == 0x87) return;
     }
-    dnstap__x509_common_name(&x, out, room);
+    dnstap__x509_common_name(x.subject, out, room);
 }
 
-/* Times as text of 14 digits, YYYYMMDDhhmmss, which compare as times do. */
+/* Times as text of 14 digits, YYYYMMDDhhmmss, which compare as times do; empty: malformed. */
 enum { DNSTAP__STAMP = 15 };
 
 static void dnstap__x509_time(dnstap__der *validity, char out[DNSTAP__STAMP])
@@ -5805,6 +6005,7 @@ static void dnstap__x509_time(dnstap__der *validity, char out[DNSTAP__STAMP])
     if ((size_t)(time.end - time.at) + skip < DNSTAP__STAMP) return;
     if (skip) memcpy(out, *time.at < '5' ? "20" : "19", 2);
     memcpy(out + skip, time.at, DNSTAP__STAMP - 1 - skip);
+    if (strspn(out, "0123456789") != DNSTAP__STAMP - 1) memset(out, 0, DNSTAP__STAMP);
 }
 
 static void dnstap__digits(char *out, unsigned v, int n)
@@ -5841,7 +6042,10 @@ static void dnstap__unix_stamp(uint64_t now, char out[DNSTAP__STAMP])
 static void dnstap__stamp_day(const char *stamp, char out[11])
 {
     memcpy(out, "0000-00-00", 11);
-    if (!stamp[0]) return;
+    if (!stamp[0]) {
+        memcpy(out, "unreadable", 11);
+        return;
+    }
     memcpy(out, stamp, 4);
     memcpy(out + 5, stamp + 4, 2);
     memcpy(out + 8, stamp + 6, 2);
@@ -5850,10 +6054,10 @@ static void dnstap__stamp_day(const char *stamp, char out[11])
 
 /* ---- >>certificates ----------------------------------------------------------------------- */
 
-/* From files and blocks, PEM or DER, to what BearSSL takes: anchors, a chain, a key. In: one source
- * after the other; out: a store, in one piece of memory. Always: a store is whole or its loading
- * has failed with a text; nothing of a key is left in memory but in the store. BearSSL 0.6 has
- * traps, which are named where they are stepped around. */
+/* From PEM and DER to what BearSSL takes: anchors, a chain, a key. In: the bytes of one source
+ * after the other; out: a store, in one piece of memory. Always: nothing of a key is left in memory
+ * but in the store; a damaged CA costs no other, and says only what its own certificate allows.
+ * BearSSL 0.6 has traps, which are named where they are stepped around. */
 #if DNSTAP__HAS_TLS
 /* Errors beyond BearSSL's: those are below 64, 256 + alert received, 512 + alert sent. */
 enum {
@@ -5863,23 +6067,74 @@ enum {
     DNSTAP__TLS_NOTHING,        /* no object of the kind in the file */
     DNSTAP__TLS_MALFORMED,      /* not PEM, or not what it says it is */
     DNSTAP__TLS_LEAF_TOO_LARGE, /* no room to look for an address in the certificate */
-    DNSTAP__TLS_LOWER           /* the transport below failed */
+    DNSTAP__TLS_LOWER,          /* the transport below failed */
+    DNSTAP__TLS_TOO_DEEP        /* more certificates below a CA than it allows */
 };
 
 enum {
-    DNSTAP__TLS_CHAIN = 8 /* certificates we can show */
+    DNSTAP__TLS_CHAIN = 8,       /* certificates we can show */
+    DNSTAP__TLS_FILE = 16 << 20, /* bytes of a file: a system's CAs have a quarter of a million */
+    DNSTAP__TLS_PATIENCE = 4000, /* ms for all of what comes through a pipe */
+    DNSTAP__TLS_WEAK = 2048 / 8  /* bytes an RSA key must have */
 };
 
-/* A file as it was when it was read. */
+/* Why a certificate is of no use as a CA's. */
+#define DNSTAP__TLS_FLAWS(X)                                                        \
+    X(DNSTAP__TLS_SOUND, "")                                                        \
+    X(DNSTAP__TLS_BROKEN, "is malformed or cut off")                                \
+    X(DNSTAP__TLS_LIMITED, "is a TRUSTED CERTIFICATE; convert it by openssl x509")  \
+    X(DNSTAP__TLS_BAD_KEY, "has a key that is not RSA of 2048 to 4096 bits, P-256," \
+                           " P-384 or P-521")                                       \
+    X(DNSTAP__TLS_CRITICAL, "has a critical extension that is not understood")      \
+    X(DNSTAP__TLS_NO_SIGN, "may not issue others: its key usage lacks keyCertSign") \
+    X(DNSTAP__TLS_NO_CA, "is not marked as a CA's: it is v1, or lacks CA:TRUE")
+typedef enum dnstap__tls_flaw {
+#define DNSTAP__X(name, text) name,
+    DNSTAP__TLS_FLAWS(DNSTAP__X)
+#undef DNSTAP__X
+        DNSTAP__TLS_FLAW_COUNT
+} dnstap__tls_flaw;
+
+static const char *dnstap__tls_flaw_text(unsigned flaw)
+{
+#define DNSTAP__X(name, text) \
+    if (flaw == (unsigned)name) return text;
+    DNSTAP__TLS_FLAWS(DNSTAP__X)
+#undef DNSTAP__X
+    return "";
+}
+
+/* What an anchor of BearSSL's does not tell of its certificate. It lies right before the bytes of
+ * the anchor's name, and so goes wherever the anchor goes. */
+typedef struct dnstap__tls_fact {
+    char from[DNSTAP__STAMP], to[DNSTAP__STAMP];
+    uint8_t path, flaw;
+} dnstap__tls_fact;
+
+static const dnstap__tls_fact *dnstap__tls_fact_of(const br_x509_trust_anchor *anchor)
+{
+    return (const dnstap__tls_fact *)(const void *)(anchor->dn.data - sizeof(dnstap__tls_fact));
+}
+
+static bool dnstap__tls_in_time(const dnstap__tls_fact *f, const char *now)
+{
+    return strcmp(now, f->from) >= 0 && strcmp(now, f->to) <= 0;
+}
+
+/* A file as it was when it was read; what is no regular file (a pipe) is read once. */
 typedef struct dnstap__tls_stamp {
-    uint64_t inode, size, seconds, nanoseconds;
+    uint64_t device, inode, size, seconds, nanoseconds, once;
 } dnstap__tls_stamp;
 
 /* What was decoded, in one piece of memory: bytes from below, anchors from above. */
 typedef struct dnstap__tls_store {
     dnstap__arena arena;
-    const br_x509_trust_anchor *anchors;
-    size_t anchor_count, unusable;
+    br_x509_trust_anchor *anchors; /* those with a flaw, too, for texts */
+    size_t anchor_count;
+    size_t skipped,
+        alone;     /* certificates of no use; of use for themselves only: they are no CA's */
+    unsigned flaw; /* of the first that was skipped */
+    bool again;    /* files are read anew, beside those in use */
     br_x509_certificate chain[DNSTAP__TLS_CHAIN];
     size_t chain_count;
     int key_type; /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none */
@@ -5903,9 +6158,14 @@ typedef struct dnstap__tls_loader {
     dnstap__tls_kind kind;
     const char *source; /* for texts */
     dnstap_error *error;
-    size_t mark;  /* where the object begins */
-    size_t taken; /* objects used */
-    bool started, pem, inside, wanted;
+    size_t mark;      /* where the object begins */
+    size_t reach;     /* how far the arena was written */
+    size_t taken;     /* objects used */
+    uint8_t start[3]; /* of the source: tells DER from PEM */
+    size_t start_size;
+    size_t matched; /* bytes of a line that begins an object; all of them, too, when it does not */
+    bool rule;      /* the line is one with dashes, and its ends count */
+    bool der, inside, wanted, damaged;
     br_pem_decoder_context decoder;
 } dnstap__tls_loader;
 
@@ -5957,38 +6217,78 @@ static void dnstap__tls_keep_pkey(dnstap__tls_store *s, br_x509_pkey *to, const 
     }
 }
 
-/* A CA's certificate becomes an anchor; one that is no CA's is trusted for itself. One that can't
- * be used among many is skipped. A TRUSTED CERTIFICATE has more bytes behind its end. */
-static void dnstap__tls_take_anchor(dnstap__tls_loader *l, const uint8_t *der, size_t size)
+static void dnstap__tls_skip(dnstap__tls_store *s, dnstap__tls_flaw flaw)
 {
-    dnstap__tls_store *s = l->store;
-    const br_x509_pkey *key = NULL;
-    br_x509_trust_anchor anchor, *slot;
-    br_x509_decoder_context decoder;
-    dnstap__x509 x;
+    if (!s->skipped++) s->flaw = flaw;
+}
 
-    if (dnstap__x509_open(&x, der, size))
-        key = dnstap__tls_decode(&decoder, der, (size_t)(x.end - der));
-    s->arena.used = l->mark;
-    if (!key) {
-        s->unusable++;
-        return;
-    }
+static dnstap__tls_flaw dnstap__tls_flaw_of(const dnstap__x509 *x, br_x509_decoder_context *d)
+{
+    const br_x509_pkey *key = br_x509_decoder_get_pkey(d);
+    int code = br_x509_decoder_last_error(d);
+
+    if (!key && code != BR_ERR_X509_UNSUPPORTED && code != BR_ERR_X509_LIMIT_EXCEEDED)
+        return DNSTAP__TLS_BROKEN;
+    if (!key || (key->key_type == BR_KEYTYPE_RSA && key->key.rsa.nlen < DNSTAP__TLS_WEAK))
+        return DNSTAP__TLS_BAD_KEY;
+    if (x->critical) return DNSTAP__TLS_CRITICAL;
+    if (!br_x509_decoder_isCA(d)) return DNSTAP__TLS_NO_CA;
+    return x->no_sign ? DNSTAP__TLS_NO_SIGN : DNSTAP__TLS_SOUND;
+}
+
+/* Keeps an anchor in the place of its DER, which x points into. */
+static void dnstap__tls_add_anchor(dnstap__tls_store *s, const dnstap__x509 *x,
+                                   const dnstap__tls_fact *fact, const br_x509_pkey *key)
+{
+    size_t size = (size_t)(x->subject.end - x->subject_at);
+    uint8_t *kept = (uint8_t *)dnstap__take(&s->arena, sizeof *fact + size, 1);
+    br_x509_trust_anchor anchor;
+
+    if (!kept) return;
+    memmove(kept + sizeof *fact, x->subject_at, size);
+    memcpy(kept, fact, sizeof *fact);
     memset(&anchor, 0, sizeof anchor);
-    anchor.flags = br_x509_decoder_isCA(&decoder) ? BR_X509_TA_CA : 0;
-    anchor.dn.len = (size_t)(x.subject.end - x.subject_at);
-    anchor.dn.data = dnstap__tls_keep_bytes(s, x.subject_at, anchor.dn.len);
-    dnstap__tls_keep_pkey(s, &anchor.pkey, key);
+    anchor.dn.data = kept + sizeof *fact;
+    anchor.dn.len = size;
+    anchor.flags = fact->flaw == DNSTAP__TLS_NO_CA ? 0 : BR_X509_TA_CA;
+    if (key) dnstap__tls_keep_pkey(s, &anchor.pkey, key);
     if (s->arena.overflow || s->arena.size - s->arena.used < sizeof anchor) {
         s->arena.overflow = true;
         return;
     }
     s->arena.size -= sizeof anchor;
-    slot = (br_x509_trust_anchor *)(void *)(s->arena.base + s->arena.size);
-    *slot = anchor;
-    s->anchors = slot;
+    s->anchors = (br_x509_trust_anchor *)(void *)(s->arena.base + s->arena.size);
+    s->anchors[0] = anchor;
     s->anchor_count++;
-    l->taken++;
+}
+
+/* A CA's certificate becomes an anchor; one that is no CA's is trusted for itself. One that can't
+ * be used among many is skipped. */
+static void dnstap__tls_take_anchor(dnstap__tls_loader *l, const uint8_t *der, size_t size)
+{
+    dnstap__tls_store *s = l->store;
+    dnstap__tls_flaw flaw = DNSTAP__TLS_BROKEN;
+    const br_x509_pkey *key = NULL;
+    br_x509_decoder_context decoder;
+    dnstap__tls_fact fact;
+    dnstap__x509 x;
+
+    s->arena.used = l->mark;
+    if (dnstap__x509_open(&x, der, size)) {
+        key = dnstap__tls_decode(&decoder, der, (size_t)(x.end - der));
+        flaw = dnstap__tls_flaw_of(&x, &decoder);
+        dnstap__x509_time(&x.validity, fact.from);
+        dnstap__x509_time(&x.validity, fact.to);
+        if (!fact.from[0] || !fact.to[0]) flaw = DNSTAP__TLS_BROKEN;
+    }
+    fact.path = x.path;
+    fact.flaw = (uint8_t)flaw;
+    if (flaw != DNSTAP__TLS_BROKEN) dnstap__tls_add_anchor(s, &x, &fact, key);
+    s->alone += flaw == DNSTAP__TLS_NO_CA;
+    if (flaw == DNSTAP__TLS_SOUND || flaw == DNSTAP__TLS_NO_CA)
+        l->taken++;
+    else
+        dnstap__tls_skip(s, flaw);
 }
 
 static int dnstap__tls_take_certificate(dnstap__tls_loader *l, uint8_t *der, size_t size)
@@ -6010,13 +6310,6 @@ typedef struct dnstap__tls_key_decoder {
     br_skey_decoder_context context;
     uint8_t spill[32];
 } dnstap__tls_key_decoder;
-
-static void dnstap__tls_wipe(void *data, size_t size)
-{
-    volatile uint8_t *p = (volatile uint8_t *)data;
-
-    while (size--) *p++ = 0;
-}
 
 /* Copies what was decoded into the store; key_type stays 0 when there is nothing usable. */
 static void dnstap__tls_keep_key(dnstap__tls_store *s, const br_skey_decoder_context *d)
@@ -6040,17 +6333,16 @@ static void dnstap__tls_keep_key(dnstap__tls_store *s, const br_skey_decoder_con
     }
 }
 
-static int dnstap__tls_take_key(dnstap__tls_loader *l, uint8_t *der, size_t size)
+static int dnstap__tls_take_key(dnstap__tls_loader *l, const uint8_t *der, size_t size)
 {
     dnstap__tls_key_decoder d;
     dnstap__tls_store *s = l->store;
 
     br_skey_decoder_init(&d.context);
     br_skey_decoder_push(&d.context, der, size);
-    dnstap__tls_wipe(der, size);
     s->arena.used = l->mark;
     dnstap__tls_keep_key(s, &d.context);
-    dnstap__tls_wipe(&d, sizeof d);
+    dnstap__wipe(&d, sizeof d);
     if (!s->key_type)
         return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_MALFORMED,
                             "%s: private key can't be used; RSA up to 4096 bits and the curves "
@@ -6069,22 +6361,24 @@ static int dnstap__tls_take(dnstap__tls_loader *l)
 
     if (a->overflow) return DNSTAP_OK; /* told once, at the source's end */
     if (l->kind == DNSTAP__TLS_CERT) return dnstap__tls_take_certificate(l, der, size);
-    if (l->kind == DNSTAP__TLS_KEY && l->taken) { /* the first key counts */
-        dnstap__tls_wipe(der, size);
+    if (l->kind == DNSTAP__TLS_KEY && !l->taken) return dnstap__tls_take_key(l, der, size);
+    if (l->kind == DNSTAP__TLS_KEY) { /* the first key counts */
         a->used = l->mark;
         return DNSTAP_OK;
     }
-    if (l->kind == DNSTAP__TLS_KEY) return dnstap__tls_take_key(l, der, size);
     dnstap__tls_take_anchor(l, der, size);
     return DNSTAP_OK;
 }
 
 static void dnstap__tls_gather(void *loader, const void *data, size_t size)
 {
-    (void)dnstap__tls_keep(((dnstap__tls_loader *)loader)->store, data, size);
+    dnstap__tls_loader *l = (dnstap__tls_loader *)loader;
+
+    (void)dnstap__tls_keep(l->store, data, size);
+    if (l->reach < l->store->arena.used) l->reach = l->store->arena.used;
 }
 
-/* Whether a PEM object's name is `name`; lines that end in CR LF leave the dashes on it. */
+/* Whether a PEM object's name is `name`; blanks at the line's end leave the dashes on it. */
 static bool dnstap__tls_named(const char *object, const char *name)
 {
     size_t n = strlen(name);
@@ -6099,10 +6393,10 @@ static bool dnstap__tls_wants(dnstap__tls_kind kind, const char *object)
                dnstap__tls_named(object, "RSA PRIVATE KEY") ||
                dnstap__tls_named(object, "EC PRIVATE KEY");
     return dnstap__tls_named(object, "CERTIFICATE") ||
-           dnstap__tls_named(object, "X509 CERTIFICATE") ||
-           (kind == DNSTAP__TLS_CA && dnstap__tls_named(object, "TRUSTED CERTIFICATE"));
+           dnstap__tls_named(object, "X509 CERTIFICATE");
 }
 
+/* A TRUSTED CERTIFICATE says behind its end for what it is not trusted, in a form of OpenSSL's. */
 static int dnstap__tls_begin_object(dnstap__tls_loader *l)
 {
     const char *name = br_pem_decoder_name(&l->decoder);
@@ -6112,31 +6406,35 @@ static int dnstap__tls_begin_object(dnstap__tls_loader *l)
                             "%s: private key is encrypted; remove the passphrase, for example with "
                             "openssl pkey",
                             l->source);
-    l->inside = true;
+    if (l->kind == DNSTAP__TLS_CA && dnstap__tls_named(name, "TRUSTED CERTIFICATE"))
+        dnstap__tls_skip(l->store, DNSTAP__TLS_LIMITED);
     l->mark = l->store->arena.used;
     l->wanted = dnstap__tls_wants(l->kind, name);
     br_pem_decoder_setdest(&l->decoder, l->wanted ? dnstap__tls_gather : NULL, l);
     return DNSTAP_OK;
 }
 
-/* A bad object ends the source, but for CAs: there may be good ones. */
+/* A chain with a hole is of no use; among CAs and keys there may be good ones. */
 static int dnstap__tls_bad_object(dnstap__tls_loader *l)
 {
     l->inside = false;
     if (!l->wanted) return DNSTAP_OK;
     l->store->arena.used = l->mark;
-    if (l->kind != DNSTAP__TLS_CA) return dnstap__tls_malformed(l);
-    l->store->unusable++;
+    if (l->kind == DNSTAP__TLS_CERT) return dnstap__tls_malformed(l);
+    if (l->kind == DNSTAP__TLS_CA) dnstap__tls_skip(l->store, DNSTAP__TLS_BROKEN);
+    l->damaged = true;
     return DNSTAP_OK;
 }
 
-/* Feeds PEM; each object that ends is taken. DNSTAP_OK, or the error of a source that is no use. */
-static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t size)
+/* Feeds the decoder inside of an object; what ends is taken. DNSTAP_OK, or the error of a source
+ * that is of no use. */
+static int dnstap__tls_decode_pem(dnstap__tls_loader *l, const void *bytes, size_t size)
 {
+    const uint8_t *data = (const uint8_t *)bytes;
     int result = DNSTAP_OK;
     size_t n;
 
-    while (size && result == DNSTAP_OK) {
+    while (size && l->inside && result == DNSTAP_OK) {
         n = br_pem_decoder_push(&l->decoder, data, size);
         data += n;
         size -= n;
@@ -6158,137 +6456,99 @@ static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t si
     return result;
 }
 
-/* The next bytes of the source; DER begins with a SEQUENCE, PEM never with its '0'. */
-static int dnstap__tls_feed(dnstap__tls_loader *l, const void *data, size_t size)
+static const char dnstap__tls_begins[] = "-----BEGIN ";
+enum { DNSTAP__TLS_BEGINS = sizeof dnstap__tls_begins - 1 };
+
+/* Matches one byte of a line's begin. A line that begins an object does so inside of another, too,
+ * whose end is missing then: BearSSL's decoder would lose both. */
+static int dnstap__tls_match(dnstap__tls_loader *l, uint8_t byte)
 {
-    if (!l->started && size) {
-        l->started = true;
-        l->pem = *(const uint8_t *)data != 0x30;
-        l->mark = l->store->arena.used;
-        br_pem_decoder_init(&l->decoder);
+    int result = DNSTAP_OK;
+
+    if (byte != (uint8_t)dnstap__tls_begins[l->matched]) return DNSTAP_AGAIN;
+    if (++l->matched < DNSTAP__TLS_BEGINS) return DNSTAP_OK;
+    if (l->inside) result = dnstap__tls_bad_object(l);
+    br_pem_decoder_init(&l->decoder);
+    l->inside = l->rule = true;
+    l->wanted = false;
+    if (result < 0) return result;
+    return dnstap__tls_decode_pem(l, dnstap__tls_begins, DNSTAP__TLS_BEGINS);
+}
+
+/* Feeds PEM. Lines end in LF, CR or both, may be indented, and of any length: BearSSL's decoder
+ * wants multiples of four, and is told of those with dashes only. Between objects is text. */
+static int dnstap__tls_pem(dnstap__tls_loader *l, const uint8_t *data, size_t size)
+{
+    int result = DNSTAP_OK;
+    size_t n;
+
+    for (; size && result == DNSTAP_OK; data += n, size -= n) {
+        n = 1;
+        if (!l->matched && (*data == ' ' || *data == '\t')) continue;
+        if (l->matched < DNSTAP__TLS_BEGINS) {
+            result = dnstap__tls_match(l, *data);
+            if (result != DNSTAP_AGAIN) continue;
+            l->rule = l->matched > 0;
+            result = dnstap__tls_decode_pem(l, "\n", l->rule);
+            if (result == DNSTAP_OK)
+                result = dnstap__tls_decode_pem(l, dnstap__tls_begins, l->matched);
+            l->matched = DNSTAP__TLS_BEGINS;
+        }
+        for (n = 0; n < size && data[n] != '\n' && data[n] != '\r';) n++;
+        if (result == DNSTAP_OK) result = dnstap__tls_decode_pem(l, data, n);
+        if (n == size) continue;
+        if (result == DNSTAP_OK) result = dnstap__tls_decode_pem(l, "\n", l->rule);
+        l->matched = 0;
+        l->rule = false;
+        n++;
     }
-    if (l->pem) return dnstap__tls_pem(l, (const uint8_t *)data, size);
+    return result;
+}
+
+/* DER is a SEQUENCE of at least 128 bytes, or one that begins with a version: no text begins so. */
+static int dnstap__tls_begin_source(dnstap__tls_loader *l)
+{
+    const uint8_t *p = l->start;
+
+    l->mark = l->store->arena.used;
+    l->der = p[0] == 0x30 && ((p[1] > 0x80 && p[1] < 0x84) || p[2] == 0x02);
+    if (l->der) dnstap__tls_gather(l, p, sizeof l->start);
+    if (l->der || memcmp(p, "\xef\xbb\xbf", 3) == 0) return DNSTAP_OK;
+    return dnstap__tls_pem(l, p, sizeof l->start);
+}
+
+/* The next bytes of the source. */
+static int dnstap__tls_feed(dnstap__tls_loader *l, const void *bytes, size_t size)
+{
+    const uint8_t *data = (const uint8_t *)bytes;
+    int result = DNSTAP_OK;
+
+    while (size && l->start_size < sizeof l->start) {
+        l->start[l->start_size++] = *data++;
+        size--;
+        if (l->start_size == sizeof l->start) result = dnstap__tls_begin_source(l);
+    }
+    if (!size || result != DNSTAP_OK) return result;
+    if (!l->der) return dnstap__tls_pem(l, data, size);
     dnstap__tls_gather(l, data, size);
     return DNSTAP_OK;
 }
 
 static int dnstap__tls_feed_end(dnstap__tls_loader *l)
 {
-    int result = DNSTAP_OK;
+    int result = l->der ? dnstap__tls_take(l) : dnstap__tls_pem(l, (const uint8_t *)"\n", 1);
+    const char *flaw = dnstap__tls_flaw_text(l->store->flaw);
 
-    if (l->pem)
-        result = dnstap__tls_pem(l, (const uint8_t *)"\n", 1);
-    else if (l->started)
-        result = dnstap__tls_take(l);
     if (result == DNSTAP_OK && l->inside) result = dnstap__tls_bad_object(l);
     if (result != DNSTAP_OK) return result;
     if (l->store->arena.overflow)
         return dnstap__fail(l->error, DNSTAP_NO_MEMORY, 0,
                             "%s: does not fit in options.ca_memory; raise it", l->source);
     if (l->taken) return DNSTAP_OK;
+    if (l->kind == DNSTAP__TLS_KEY && l->damaged) return dnstap__tls_malformed(l);
     return dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING,
-                        "%s: no %s in it that can be used", l->source, dnstap__tls_noun(l->kind));
-}
-
-#if DNSTAP__HAS_FILES
-/* All zero: the file is not there. */
-static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
-{
-    struct stat s;
-
-    memset(stamp, 0, sizeof *stamp);
-    if (!path || stat(path, &s) != 0) return;
-    stamp->inode = (uint64_t)s.st_ino;
-    stamp->size = (uint64_t)s.st_size;
-    stamp->seconds = (uint64_t)s.DNSTAP__MTIME.tv_sec;
-    stamp->nanoseconds = (uint64_t)s.DNSTAP__MTIME.tv_nsec;
-}
-
-static int dnstap__tls_no_file(dnstap__tls_loader *l, const char *what)
-{
-    return dnstap__fail(l->error, DNSTAP_SYSTEM, errno, "%s: can't %s it: %s", l->source, what,
-                        strerror(errno));
-}
-
-static int dnstap__tls_read_file(dnstap__tls_loader *l, int fd)
-{
-    uint8_t buffer[512];
-    ssize_t n;
-    int result = DNSTAP_OK;
-
-    while (result == DNSTAP_OK) {
-        n = read(fd, buffer, sizeof buffer);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return dnstap__tls_no_file(l, "read");
-        if (n == 0) break;
-        result = dnstap__tls_feed(l, buffer, (size_t)n);
-    }
-    dnstap__tls_wipe(buffer, sizeof buffer);
-    return result;
-}
-
-static int dnstap__tls_load_file(dnstap__tls_loader *l)
-{
-    int result, fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0) return dnstap__tls_no_file(l, "open");
-    result = dnstap__tls_read_file(l, fd);
-    close(fd);
-    return result;
-}
-
-static bool dnstap__tls_readable(const char *path) { return path && access(path, R_OK) == 0; }
-
-/* Debian and OpenWrt, Fedora, Alpine and the BSDs, openSUSE, older FreeBSD, NetBSD. */
-static const char *dnstap__tls_system_bundle(void)
-{
-    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
-                                         "/etc/pki/tls/certs/ca-bundle.crt",
-                                         "/etc/ssl/cert.pem",
-                                         "/etc/ssl/ca-bundle.pem",
-                                         "/usr/local/share/certs/ca-root-nss.crt",
-                                         "/etc/openssl/certs/ca-certificates.crt"};
-    const char *named = getenv("SSL_CERT_FILE");
-    size_t i;
-
-    if (named && *named) return named;
-    for (i = 0; i < sizeof places / sizeof places[0]; i++)
-        if (dnstap__tls_readable(places[i])) return places[i];
-    return NULL;
-}
-#else
-static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
-{
-    (void)path;
-    memset(stamp, 0, sizeof *stamp);
-}
-
-static int dnstap__tls_load_file(dnstap__tls_loader *l)
-{
-    return dnstap__fail(l->error, DNSTAP_UNSUPPORTED, 0,
-                        "%s: this build reads no files; use options.ca, cert and key", l->source);
-}
-
-static const char *dnstap__tls_system_bundle(void) { return NULL; }
-#endif
-
-/* Loads from the file, or else from the block. */
-static int dnstap__tls_load_one(dnstap__tls_store *s, dnstap__tls_kind kind, const char *file,
-                                const dnstap_bytes *block, dnstap_error *error)
-{
-    static const char *const blocks[] = {"options.ca", "options.cert", "options.key"};
-    dnstap__tls_loader l;
-    int result;
-
-    memset(&l, 0, sizeof l);
-    l.store = s;
-    l.kind = kind;
-    l.source = file ? file : blocks[kind];
-    l.error = error;
-    result = file ? dnstap__tls_load_file(&l) : dnstap__tls_feed(&l, block->data, block->size);
-    if (result == DNSTAP_OK) result = dnstap__tls_feed_end(&l);
-    dnstap__tls_wipe(&l.decoder, sizeof l.decoder);
-    return result;
+                        "%s: no %s in it that can be used%s%s", l->source,
+                        dnstap__tls_noun(l->kind), *flaw ? "; the first " : "", flaw);
 }
 
 /* Compares big-endian numbers, which may begin with zeros. */
@@ -6342,13 +6602,12 @@ static int dnstap__tls_check_key(const dnstap__tls_store *s, const char *cert, c
 }
 #endif
 
-/* ---- >>verify ----------------------------------------------------------------------------- */
+/* ---- >>credentials ------------------------------------------------------------------------ */
 
-/* Whom a connection trusts, and what is said when it does not. A `config` is what the settings and
- * their files give, loaded once for all connections, anew when a file changed. In: settings; out:
- * two classes for BearSSL's engine, one that verifies and one for skipverify; a text for each
- * error. Always: without an anchor, a name or a clock nothing is trusted; settings that can't be
- * met are an error when they are loaded; what was loaded stays in use when its files go bad. */
+/* What the settings and their files give: a `config`, loaded once for all connections, and anew
+ * when a file changed. In: settings; out: a store in use, and notes. Always: settings that can't be
+ * met are an error when they are loaded; what was loaded stays in use when its files go bad; a
+ * store that is not in use holds no key. */
 #if DNSTAP__HAS_TLS
 /* As tls_output: input and output share one buffer, of tls_input bytes. */
 #define DNSTAP__TLS_SHARED ((size_t)-1)
@@ -6358,12 +6617,429 @@ enum {
     DNSTAP__TLS_INPUT_MIN = 512 + 325, /* the smallest fragment, and BearSSL's overheads */
     DNSTAP__TLS_OUTPUT_MIN = 512 + 85,
     DNSTAP__TLS_OVERHEAD_OUT = 85,
-    DNSTAP__TLS_ANCHORS = 128 * 1024, /* Debian's CA bundle takes 71 KB */
+    DNSTAP__TLS_ANCHORS = 128 * 1024, /* Debian's CA bundle takes 76 KB */
+    DNSTAP__TLS_OURS = 32 * 1024,     /* without CAs: our own chain and key */
     DNSTAP__TLS_LEAF = 4096,          /* the peer's own certificate, for addresses and texts */
     DNSTAP__TLS_STEP = 512,           /* bytes of a handshake taken in one step */
     DNSTAP__TLS_DRAIN = 256 * 1024    /* bytes read after a refusal, so that it arrives */
 };
 
+#if DNSTAP__HAS_FILES
+/* All zero: the file is not there. The time of its last change in any respect (ctime): no tool sets
+ * that back. */
+static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
+{
+    struct stat s;
+
+    memset(stamp, 0, sizeof *stamp);
+    if (!path || stat(path, &s) != 0) return;
+    stamp->device = (uint64_t)s.st_dev;
+    stamp->inode = (uint64_t)s.st_ino;
+    stamp->once = !S_ISREG(s.st_mode);
+    if (stamp->once) return;
+    stamp->size = (uint64_t)s.st_size;
+    stamp->seconds = (uint64_t)s.DNSTAP__CTIME.tv_sec;
+    stamp->nanoseconds = (uint64_t)s.DNSTAP__CTIME.tv_nsec;
+}
+
+static int dnstap__tls_no_file(dnstap__tls_loader *l, const char *what)
+{
+    return dnstap__fail(l->error, DNSTAP_SYSTEM, errno, "%s: can't %s it: %s", l->source, what,
+                        strerror(errno));
+}
+
+/* Whether there is something to read before that time. */
+static bool dnstap__tls_await(int fd, uint64_t until)
+{
+    struct pollfd p;
+    uint64_t now = dnstap__clock_ms(NULL);
+
+    p.fd = fd;
+    p.events = POLLIN;
+    return now < until && poll(&p, 1, (int)(until - now)) != 0;
+}
+
+/* Reads to the end. `slow`: it is no regular file, and may have to be waited for. */
+static int dnstap__tls_read_file(dnstap__tls_loader *l, int fd, bool slow)
+{
+    uint64_t until = dnstap__clock_ms(NULL) + DNSTAP__TLS_PATIENCE;
+    uint8_t buffer[512];
+    size_t total = 0;
+    ssize_t n = 1;
+    int result = DNSTAP_OK;
+
+    while (result == DNSTAP_OK && n) {
+        if (slow && !dnstap__tls_await(fd, until)) {
+            result = dnstap__fail(l->error, DNSTAP_SYSTEM, ETIMEDOUT,
+                                  "%s: what writes to it did not end in %d ms; give it a file",
+                                  l->source, DNSTAP__TLS_PATIENCE);
+            break;
+        }
+        n = read(fd, buffer, sizeof buffer);
+        if (n < 0 && errno != EINTR && errno != EAGAIN) result = dnstap__tls_no_file(l, "read");
+        if (n <= 0) continue;
+        total += (size_t)n;
+        result = dnstap__tls_feed(l, buffer, (size_t)n);
+        if (result == DNSTAP_OK && total > DNSTAP__TLS_FILE)
+            result = dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING,
+                                  "%s: more than %d bytes; is that a file of %ss?", l->source,
+                                  DNSTAP__TLS_FILE, dnstap__tls_noun(l->kind));
+    }
+    dnstap__wipe(buffer, sizeof buffer);
+    return result;
+}
+
+static int dnstap__tls_load_file(dnstap__tls_loader *l)
+{
+    int result, fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat s;
+    bool slow;
+
+    if (fd < 0) return dnstap__tls_no_file(l, "open");
+    slow = fstat(fd, &s) != 0 || !S_ISREG(s.st_mode);
+    if (slow && l->store->again)
+        result = dnstap__fail(l->error, DNSTAP_TLS, DNSTAP__TLS_NOTHING,
+                              "%s: is no regular file, and such are read when the tap opens only",
+                              l->source);
+    else
+        result = dnstap__tls_read_file(l, fd, slow);
+    close(fd);
+    return result;
+}
+
+static bool dnstap__tls_readable(const char *path) { return path && access(path, R_OK) == 0; }
+
+/* Debian and OpenWrt, Fedora, Alpine and the BSDs, openSUSE, older FreeBSD, NetBSD. */
+static const char *dnstap__tls_system_bundle(void)
+{
+    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                         "/etc/pki/tls/certs/ca-bundle.crt",
+                                         "/etc/ssl/cert.pem",
+                                         "/etc/ssl/ca-bundle.pem",
+                                         "/usr/local/share/certs/ca-root-nss.crt",
+                                         "/etc/openssl/certs/ca-certificates.crt"};
+    const char *named = dnstap__privileged() ? NULL : getenv("SSL_CERT_FILE");
+    size_t i;
+
+    if (named && *named) return named;
+    for (i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (dnstap__tls_readable(places[i])) return places[i];
+    return NULL;
+}
+#else
+static void dnstap__tls_stamp_of(dnstap__tls_stamp *stamp, const char *path)
+{
+    (void)path;
+    memset(stamp, 0, sizeof *stamp);
+}
+
+static int dnstap__tls_load_file(dnstap__tls_loader *l)
+{
+    return dnstap__fail(l->error, DNSTAP_UNSUPPORTED, 0,
+                        "%s: this build reads no files; use options.ca, cert and key", l->source);
+}
+
+static const char *dnstap__tls_system_bundle(void) { return NULL; }
+#endif
+
+/* Loads from the file, or else from the block. */
+static int dnstap__tls_load_one(dnstap__tls_store *s, dnstap__tls_kind kind, const char *file,
+                                const dnstap_bytes *block, dnstap_error *error)
+{
+    static const char *const blocks[] = {"options.ca", "options.cert", "options.key"};
+    dnstap__tls_loader l;
+    int result;
+
+    memset(&l, 0, sizeof l);
+    l.store = s;
+    l.kind = kind;
+    l.source = file ? file : blocks[kind];
+    l.error = error;
+    l.reach = s->arena.used;
+    result = file ? dnstap__tls_load_file(&l) : dnstap__tls_feed(&l, block->data, block->size);
+    if (result == DNSTAP_OK) result = dnstap__tls_feed_end(&l);
+    if (kind == DNSTAP__TLS_KEY && l.reach > s->arena.used)
+        dnstap__wipe(s->arena.base + s->arena.used, l.reach - s->arena.used);
+    dnstap__wipe(&l, sizeof l);
+    return result;
+}
+
+/* What TLS is given; what it points to outlives the config. */
+typedef struct dnstap__tls_settings {
+    const char *endpoint; /* for texts */
+    const char *host;     /* of the endpoint; verified unless server_name is set */
+    bool server, skipverify;
+    const char *ca_file, *cert_file, *key_file, *server_name;
+    dnstap_bytes ca, cert, key;
+    const void *anchors;
+    size_t anchor_count, ca_memory, input, output;
+    void *user; /* of the hooks */
+    uint64_t (*unix_time)(void *user);
+    bool (*entropy)(void *user, void *out, size_t size);
+} dnstap__tls_settings;
+
+typedef struct dnstap__tls_config {
+    dnstap__tls_settings set;
+    const char *ca_file; /* set.ca_file, or the system's */
+    char name[256];      /* to be verified; empty: an address, or nothing */
+    uint8_t address[16]; /* to be verified, network order */
+    size_t address_size; /* 4, 16; 0: none */
+    size_t memory_size;  /* of each store */
+    uint8_t *memory[2];  /* the second for loading anew; NULL when nothing is a file */
+    int current;
+    dnstap__tls_store store[2];
+    dnstap__tls_stamp refused[3]; /* files that can't be used as they were then; all ones: none */
+    int said;                     /* errno of the last that could not be read; 0: none */
+    char note[256];               /* to be logged after load and reload; empty: nothing */
+} dnstap__tls_config;
+
+static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s,
+                                     dnstap_error *error)
+{
+    const dnstap__tls_settings *o = &c->set;
+    int result;
+
+    if (!o->cert_file && !o->cert.data) return DNSTAP_OK;
+    result = dnstap__tls_load_one(s, DNSTAP__TLS_CERT, o->cert_file, &o->cert, error);
+    if (result < 0) return result;
+    result = dnstap__tls_load_one(s, DNSTAP__TLS_KEY, o->key_file, &o->key, error);
+    if (result < 0) return result;
+    return dnstap__tls_check_key(s, o->cert_file ? o->cert_file : "options.cert",
+                                 o->key_file ? o->key_file : "options.key", error);
+}
+
+/* Whether certificates of the peer are verified: a server asks for one only when it has a CA. */
+static bool dnstap__tls_verifies(const dnstap__tls_settings *o)
+{
+    if (o->skipverify) return false;
+    return !o->server || o->ca_file || o->ca.data || o->anchors;
+}
+
+/* A CertificateRequest names all CAs, with 16 bits for their size. */
+static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tls_store *s,
+                                   dnstap_error *error)
+{
+    size_t i, size = 0;
+
+    for (i = 0; i < s->anchor_count; i++) size += s->anchors[i].dn.len + 2;
+    if (!c->set.server || size <= 60000) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                        "%s: too many CAs to ask clients by; leave those that sign clients",
+                        c->ca_file ? c->ca_file : "options.ca");
+}
+
+static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
+                                    dnstap_error *error)
+{
+    const dnstap__tls_settings *o = &c->set;
+    int result;
+
+    if (!dnstap__tls_verifies(o)) return DNSTAP_OK;
+    if (o->anchors) { /* they are not changed */
+        s->anchors = (br_x509_trust_anchor *)(uintptr_t)o->anchors;
+        s->anchor_count = o->anchor_count;
+    } else {
+        result = dnstap__tls_load_one(s, DNSTAP__TLS_CA, c->ca_file, &o->ca, error);
+        if (result < 0) return result;
+    }
+    return dnstap__tls_check_names(c, s, error);
+}
+
+/* What the files look like now; a pipe that was read is as it was. */
+static void dnstap__tls_look(const dnstap__tls_config *c, dnstap__tls_stamp stamps[3])
+{
+    const dnstap__tls_stamp *in_use = c->store[c->current].stamps;
+    int i;
+
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CA],
+                         dnstap__tls_verifies(&c->set) ? c->ca_file : NULL);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->set.cert_file);
+    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->set.key_file);
+    for (i = 0; i < 3; i++)
+        if (in_use[i].once) stamps[i] = in_use[i];
+}
+
+/* Empties a store; nothing of a key stays in its memory. */
+static void dnstap__tls_forget(dnstap__tls_config *c, int which)
+{
+    dnstap__tls_store *s = &c->store[which];
+
+    if (s->arena.base) dnstap__wipe(s->arena.base, s->arena.used);
+    memset(s, 0, sizeof *s);
+}
+
+static void dnstap__tls_note(dnstap__tls_config *c, const dnstap__tls_store *s)
+{
+    const char *file = c->ca_file ? c->ca_file : "options.ca";
+    size_t used;
+
+    c->note[0] = '\0';
+    if (s->skipped)
+        dnstap__format(c->note, sizeof c->note,
+                       "%s: certificates in it that are skipped: %lu; the first %s", file,
+                       (unsigned long)s->skipped, dnstap__tls_flaw_text(s->flaw));
+    used = strlen(c->note);
+    if (s->alone)
+        dnstap__format(c->note + used, sizeof c->note - used,
+                       "%s%s: certificates that are no CA's, and trusted for themselves only: %lu",
+                       used ? "; " : "", used ? "there" : file, (unsigned long)s->alone);
+}
+
+/* Loads all into one store. A file that changes meanwhile is read again the next time. */
+static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error *error)
+{
+    dnstap__tls_store *s = &c->store[which];
+    int result;
+
+    dnstap__tls_forget(c, which);
+    s->arena.base = c->memory[which];
+    s->arena.size = c->memory_size;
+    s->again = which != c->current;
+    dnstap__tls_look(c, s->stamps);
+    result = dnstap__tls_load_identity(c, s, error);
+    if (result == DNSTAP_OK) result = dnstap__tls_load_anchors(c, s, error);
+    if (result == DNSTAP_OK)
+        dnstap__tls_note(c, s);
+    else
+        dnstap__tls_forget(c, which);
+    return result;
+}
+
+/* Sizes of the record buffers; out 0: shared. A client may send us records of 16 KB. */
+static void dnstap__tls_sizes(const dnstap__tls_settings *o, size_t *in, size_t *out)
+{
+    *in = o->input;
+    if (!*in) *in = o->server ? (size_t)BR_SSL_BUFSIZE_INPUT : (size_t)DNSTAP__TLS_INPUT;
+    *out = o->output ? o->output : (size_t)BR_SSL_BUFSIZE_OUTPUT;
+    if (*out == DNSTAP__TLS_SHARED) *out = 0;
+}
+
+/* Carves a config, without loading it; NULL while the arena only adds up. */
+static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap__tls_settings *o)
+{
+    dnstap__tls_config *c = (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config),
+                                                               sizeof(void *));
+    bool cas = dnstap__tls_verifies(o) && !o->anchors, ours = o->cert_file || o->cert.data;
+    bool files = o->cert_file || o->key_file || (cas && (o->ca_file || !o->ca.data));
+    size_t wanted = o->ca_memory ? o->ca_memory
+                                 : (size_t)(cas ? DNSTAP__TLS_ANCHORS : DNSTAP__TLS_OURS);
+    size_t size = cas || ours ? wanted & ~(size_t)15 : 0;
+    uint8_t *first = (uint8_t *)dnstap__take(a, size, 16);
+    uint8_t *second = (uint8_t *)(files ? dnstap__take(a, size, 16) : NULL);
+
+    if (!a->base || a->overflow) return NULL;
+    memset(c, 0, sizeof *c);
+    c->memory_size = size;
+    c->memory[0] = first;
+    c->memory[1] = second;
+    return c;
+}
+
+/* Whom to verify: the name without a trailing dot, or the address. */
+static int dnstap__tls_set_name(dnstap__tls_config *c, dnstap_error *error)
+{
+    const char *name = c->set.server_name ? c->set.server_name : c->set.host;
+    size_t n = name ? strlen(name) : 0;
+
+    if (n && name[n - 1] == '.') n--;
+    if (c->set.server) return DNSTAP_OK;
+    if (n >= sizeof c->name || (!n && !c->set.skipverify))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: no name to verify the peer by; set options.server_name",
+                            c->set.endpoint);
+    if (!n) return DNSTAP_OK;
+    memcpy(c->name, name, n);
+    c->name[n] = '\0';
+    c->address_size = dnstap__parse_ip(c->name, c->address);
+    if (c->address_size) c->name[0] = '\0';
+    return DNSTAP_OK;
+}
+
+static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *error)
+{
+    const dnstap__tls_settings *o = &c->set;
+    bool cert = o->cert_file || o->cert.data, key = o->key_file || o->key.data;
+    size_t in, out;
+    const char *text = NULL;
+
+    dnstap__tls_sizes(o, &in, &out);
+    if (in < DNSTAP__TLS_INPUT_MIN) text = "options.tls_input is below 837";
+    if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = "options.tls_output is below 597";
+    if (cert && !key) text = "a certificate without key; set options.key_file";
+    if (key && !cert) text = "a key without certificate; set options.cert_file";
+    if (c->set.server && !cert) text = "a server needs a certificate; set options.cert_file";
+    if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
+    if (dnstap__tls_verifies(o) && !c->ca_file && !o->ca.data && !o->anchors)
+        text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
+    if (!text) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->set.endpoint, text);
+}
+
+/* Checks the settings and reads the files. */
+static int dnstap__tls_load(dnstap__tls_config *c, const dnstap__tls_settings *set,
+                            dnstap_error *error)
+{
+    int result;
+
+    c->set = *set;
+    memset(c->refused, 0xff, sizeof c->refused);
+    c->ca_file = set->ca_file;
+    if (!set->server && !set->skipverify && !set->ca_file && !set->ca.data && !set->anchors)
+        c->ca_file = dnstap__tls_system_bundle();
+    result = dnstap__tls_check_options(c, error);
+    if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, error);
+    if (result < 0) return result;
+    return dnstap__tls_load_store(c, c->current, error);
+}
+
+/* Files that changed could not be loaded. What they say will not change unless they do; what has
+ * another reason (a right, a descriptor) is tried again each time, and said once. */
+static void dnstap__tls_not_renewed(dnstap__tls_config *c, const dnstap__tls_stamp now[3],
+                                    const dnstap_error *error)
+{
+    int why = error->code == DNSTAP_SYSTEM ? error->sys_errno : 0;
+
+    memset(c->refused, 0xff, sizeof c->refused);
+    if (!why) memcpy(c->refused, now, sizeof c->refused);
+    if (!why || why != c->said)
+        dnstap__format(c->note, sizeof c->note, "%s; what was loaded before stays in use",
+                       error->text);
+    c->said = why;
+}
+
+/* Reads the files again if they are neither those in use nor known to be of no use. What can't be
+ * used leaves all as it was, and says so in note. Call it before a connection, when no handshake
+ * uses the store that is not current. */
+static void dnstap__tls_reload(dnstap__tls_config *c)
+{
+    int before = c->current;
+    dnstap__tls_stamp now[3];
+    dnstap_error error;
+
+    c->note[0] = '\0';
+    if (!c->memory[1]) return;
+    dnstap__tls_look(c, now);
+    if (memcmp(now, c->store[before].stamps, sizeof now) == 0) {
+        c->said = 0;
+        return;
+    }
+    if (memcmp(now, c->refused, sizeof now) == 0) return;
+    if (dnstap__tls_load_store(c, 1 - before, &error) < 0) {
+        dnstap__tls_not_renewed(c, now, &error);
+        return;
+    }
+    c->current = 1 - before;
+    c->said = 0;
+}
+
+#endif
+
+/* ---- >>verify ----------------------------------------------------------------------------- */
+
+/* Whom a connection trusts, and what is said when it does not. In: a config; out: two classes for
+ * BearSSL's engine, one that verifies and one for skipverify; a text for each error. Always:
+ * nothing is trusted without an anchor that is valid now, a name and a clock. */
+#if DNSTAP__HAS_TLS
 /* What users meet, and what to do. The rest is a peer that breaks the protocol. */
 #define DNSTAP__TLS_ERRORS(X)                                                                      \
     X(BR_ERR_UNSUPPORTED_VERSION, "peer speaks no TLS 1.2; is that a TLS port?")                   \
@@ -6412,7 +7088,9 @@ enum {
       " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                        \
     X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
     X(DNSTAP__TLS_EOF, "peer ended without TLS's close_notify; what it sent last may be missing")  \
-    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")
+    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")    \
+    X(DNSTAP__TLS_TOO_DEEP, "the chain is longer than its CA allows (pathLenConstraint); shorten"  \
+                            " it, or issue the CA's certificate anew")
 
 static const char *dnstap__tls_text_of(int code)
 {
@@ -6427,217 +7105,14 @@ static const char *dnstap__tls_text_of(int code)
     return "peer broke the protocol; is that a TLS port?";
 }
 
-/* What TLS is given; what it points to outlives the config. */
-typedef struct dnstap__tls_settings {
-    const char *endpoint; /* for texts */
-    const char *host;     /* of the endpoint; verified unless server_name is set */
-    bool server, skipverify;
-    const char *ca_file, *cert_file, *key_file, *server_name;
-    dnstap_bytes ca, cert, key;
-    const void *anchors;
-    size_t anchor_count, ca_memory, input, output;
-    void *user; /* of the hooks */
-    uint64_t (*unix_time)(void *user);
-    bool (*entropy)(void *user, void *out, size_t size);
-} dnstap__tls_settings;
-
-typedef struct dnstap__tls_config {
-    dnstap__tls_settings set;
-    const char *ca_file; /* set.ca_file, or the system's */
-    char name[256];      /* to be verified; empty: an address, or nothing */
-    uint8_t address[16]; /* to be verified, network order */
-    size_t address_size; /* 4, 16; 0: none */
-    size_t memory_size;  /* of each store */
-    uint8_t *memory[2];  /* the second for loading anew; NULL when nothing is a file */
-    int current;
-    dnstap__tls_store store[2];
-    char note[256]; /* to be logged after load and reload; empty: nothing */
-} dnstap__tls_config;
-
-static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s,
-                                     dnstap_error *error)
+/* The same once data flows, when what the handshake was about is settled. */
+static const char *dnstap__tls_late_text_of(int code)
 {
-    const dnstap__tls_settings *o = &c->set;
-    int result;
-
-    if (!o->cert_file && !o->cert.data) return DNSTAP_OK;
-    result = dnstap__tls_load_one(s, DNSTAP__TLS_CERT, o->cert_file, &o->cert, error);
-    if (result < 0) return result;
-    result = dnstap__tls_load_one(s, DNSTAP__TLS_KEY, o->key_file, &o->key, error);
-    if (result < 0) return result;
-    return dnstap__tls_check_key(s, o->cert_file ? o->cert_file : "options.cert",
-                                 o->key_file ? o->key_file : "options.key", error);
-}
-
-/* Whether certificates of the peer are verified: a server asks for one only when it has a CA. */
-static bool dnstap__tls_verifies(const dnstap__tls_config *c)
-{
-    const dnstap__tls_settings *o = &c->set;
-
-    if (o->skipverify) return false;
-    return !c->set.server || o->ca_file || o->ca.data || o->anchors;
-}
-
-/* A CertificateRequest names all CAs, with 16 bits for their size. */
-static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tls_store *s,
-                                   dnstap_error *error)
-{
-    size_t i, size = 0;
-
-    for (i = 0; i < s->anchor_count; i++) size += s->anchors[i].dn.len + 2;
-    if (!c->set.server || size <= 60000) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                        "%s: too many CAs to ask clients by; leave those that sign clients",
-                        c->ca_file ? c->ca_file : "options.ca");
-}
-
-static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
-                                    dnstap_error *error)
-{
-    const dnstap__tls_settings *o = &c->set;
-    int result;
-
-    if (!dnstap__tls_verifies(c)) return DNSTAP_OK;
-    if (o->anchors) {
-        s->anchors = (const br_x509_trust_anchor *)o->anchors;
-        s->anchor_count = o->anchor_count;
-    } else {
-        result = dnstap__tls_load_one(s, DNSTAP__TLS_CA, c->ca_file, &o->ca, error);
-        if (result < 0) return result;
-    }
-    return dnstap__tls_check_names(c, s, error);
-}
-
-/* What the files look like now. */
-static void dnstap__tls_look(const dnstap__tls_config *c, dnstap__tls_stamp stamps[3])
-{
-    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CA], dnstap__tls_verifies(c) ? c->ca_file : NULL);
-    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->set.cert_file);
-    dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->set.key_file);
-}
-
-/* Loads all into one store. A file that changes meanwhile is read again the next time. */
-static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error *error)
-{
-    dnstap__tls_store *s = &c->store[which];
-    int result;
-
-    memset(s, 0, sizeof *s);
-    s->arena.base = c->memory[which];
-    s->arena.size = c->memory_size;
-    dnstap__tls_look(c, s->stamps);
-    result = dnstap__tls_load_identity(c, s, error);
-    if (result == DNSTAP_OK) result = dnstap__tls_load_anchors(c, s, error);
-    if (result < 0) return result;
-    c->note[0] = '\0';
-    if (s->unusable)
-        dnstap__format(c->note, sizeof c->note, "%s: %lu certificates in it can't be used, skipped",
-                       c->ca_file ? c->ca_file : "options.ca", (unsigned long)s->unusable);
-    return DNSTAP_OK;
-}
-
-/* Sizes of the record buffers; out 0: shared. A client may send us records of 16 KB. */
-static void dnstap__tls_sizes(const dnstap__tls_settings *o, size_t *in, size_t *out)
-{
-    *in = o->input;
-    if (!*in) *in = o->server ? (size_t)BR_SSL_BUFSIZE_INPUT : (size_t)DNSTAP__TLS_INPUT;
-    *out = o->output ? o->output : (size_t)BR_SSL_BUFSIZE_OUTPUT;
-    if (*out == DNSTAP__TLS_SHARED) *out = 0;
-}
-
-/* Carves a config, without loading it; NULL while the arena only adds up. */
-static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnstap__tls_settings *o)
-{
-    dnstap__tls_config *c = (dnstap__tls_config *)dnstap__take(a, sizeof(dnstap__tls_config),
-                                                               sizeof(void *));
-    size_t size = (o->ca_memory ? o->ca_memory : (size_t)DNSTAP__TLS_ANCHORS) & ~(size_t)15;
-    bool files = o->ca_file || o->cert_file || o->key_file || (!o->ca.data && !o->anchors);
-    uint8_t *first = (uint8_t *)dnstap__take(a, size, 16);
-    uint8_t *second = (uint8_t *)(files ? dnstap__take(a, size, 16) : NULL);
-
-    if (!a->base || a->overflow) return NULL;
-    memset(c, 0, sizeof *c);
-    c->memory_size = size;
-    c->memory[0] = first;
-    c->memory[1] = second;
-    return c;
-}
-
-/* Whom to verify: the name without a trailing dot, or the address. */
-static int dnstap__tls_set_name(dnstap__tls_config *c, dnstap_error *error)
-{
-    const char *name = c->set.server_name ? c->set.server_name : c->set.host;
-    size_t n = name ? strlen(name) : 0;
-
-    if (n && name[n - 1] == '.') n--;
-    if (c->set.server) return DNSTAP_OK;
-    if (n >= sizeof c->name || (!n && !c->set.skipverify))
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "%s: no name to verify the peer by; set options.server_name",
-                            c->set.endpoint);
-    if (!n) return DNSTAP_OK;
-    memcpy(c->name, name, n);
-    c->name[n] = '\0';
-    c->address_size = dnstap__parse_ip(c->name, c->address);
-    if (c->address_size) c->name[0] = '\0';
-    return DNSTAP_OK;
-}
-
-static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *error)
-{
-    const dnstap__tls_settings *o = &c->set;
-    bool cert = o->cert_file || o->cert.data, key = o->key_file || o->key.data;
-    size_t in, out;
-    const char *text = NULL;
-
-    dnstap__tls_sizes(o, &in, &out);
-    if (in < DNSTAP__TLS_INPUT_MIN) text = "options.tls_input is below 837";
-    if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = "options.tls_output is below 597";
-    if (cert && !key) text = "a certificate without key; set options.key_file";
-    if (key && !cert) text = "a key without certificate; set options.cert_file";
-    if (c->set.server && !cert) text = "a server needs a certificate; set options.cert_file";
-    if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
-    if (dnstap__tls_verifies(c) && !c->ca_file && !o->ca.data && !o->anchors)
-        text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
-    if (!text) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->set.endpoint, text);
-}
-
-/* Checks the settings and reads the files. */
-static int dnstap__tls_load(dnstap__tls_config *c, const dnstap__tls_settings *set,
-                            dnstap_error *error)
-{
-    int result;
-
-    c->set = *set;
-    c->ca_file = set->ca_file;
-    if (!set->server && !set->skipverify && !set->ca_file && !set->ca.data && !set->anchors)
-        c->ca_file = dnstap__tls_system_bundle();
-    result = dnstap__tls_check_options(c, error);
-    if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, error);
-    if (result < 0) return result;
-    return dnstap__tls_load_store(c, c->current, error);
-}
-
-/* Reads the files again if they are neither as they were loaded nor as they last failed to. What
- * can't be used leaves all as it was, and says so in note. Call it before a connection, with no
- * handshake of this config under way. */
-static void dnstap__tls_reload(dnstap__tls_config *c)
-{
-    int other = 1 - c->current;
-    dnstap__tls_stamp now[3];
-    dnstap_error error;
-
-    c->note[0] = '\0';
-    if (!c->memory[1]) return;
-    dnstap__tls_look(c, now);
-    if (memcmp(now, c->store[c->current].stamps, sizeof now) == 0) return;
-    if (c->store[other].arena.base && memcmp(now, c->store[other].stamps, sizeof now) == 0) return;
-    if (dnstap__tls_load_store(c, other, &error) == DNSTAP_OK)
-        c->current = other;
-    else
-        dnstap__format(c->note, sizeof c->note, "%s; what was loaded before stays in use",
-                       error.text);
+    if (code == BR_ERR_TOO_LARGE || code == BR_ERR_BAD_MAC || code == DNSTAP__TLS_EOF)
+        return dnstap__tls_text_of(code);
+    if (code >= BR_ERR_RECV_FATAL_ALERT && code < BR_ERR_SEND_FATAL_ALERT)
+        return "peer ended the running connection; its log may say why";
+    return "peer broke the protocol; its log may say more";
 }
 
 /* First the vtable, as BearSSL's classes have it. */
@@ -6648,9 +7123,15 @@ typedef struct dnstap__tls_verifier {
         br_x509_decoder_context decoder;
     } as;
     const dnstap__tls_config *config;
-    const br_x509_pkey *key; /* the leaf's */
-    unsigned certificates;   /* complete so far */
-    size_t leaf_size;        /* more than fits: it was cut */
+    const dnstap__tls_store *store; /* of the config, that the handshake uses */
+    uint64_t now;                   /* the clock at the handshake's begin */
+    const br_x509_pkey *key;        /* the leaf's */
+    unsigned certificates;          /* complete so far */
+    unsigned needed;                /* of these, up to the one that an anchor signed; 0: not yet */
+    br_name_element dns; /* tells whether the leaf has names of its own, but for its subject */
+    char first;          /* of them, as far as it fits */
+    size_t leaf_size;    /* more than fits: it was cut */
+    size_t last_size;    /* of the last certificate, behind the leaf's */
     uint8_t leaf[DNSTAP__TLS_LEAF];
 } dnstap__tls_verifier;
 
@@ -6664,14 +7145,50 @@ static bool dnstap__tls_leaf_fits(const dnstap__tls_verifier *v)
     return v->leaf_size && v->leaf_size <= sizeof v->leaf;
 }
 
+/* Whether data went behind what is there already: all of it or nothing. */
+static void dnstap__tls_keep_part(dnstap__tls_verifier *v, size_t at, size_t *size,
+                                  const unsigned char *data, size_t more)
+{
+    size_t end = at + *size;
+
+    if (end <= sizeof v->leaf && more <= sizeof v->leaf - end) memcpy(v->leaf + end, data, more);
+    *size += more;
+}
+
+/* The anchor a chain seems to want: by the issuer's name of its first, or else of its last
+ * certificate; alike: by one that is the same but for its type of string. Those that are of no use
+ * are found, too. */
+static const br_x509_trust_anchor *dnstap__tls_wanted(const dnstap__tls_verifier *v, bool alike)
+{
+    const dnstap__tls_store *s = v->store;
+    size_t size[2] = {v->leaf_size, v->last_size}, i, k, at = 0;
+    dnstap__der name, issuer;
+    dnstap__x509 x;
+    bool same;
+
+    for (i = 0; i < 2; at += size[i++]) {
+        if (!s || v->config->set.anchors || at + size[i] > sizeof v->leaf) return NULL;
+        if (!size[i] || !dnstap__x509_open(&x, v->leaf + at, size[i])) continue;
+        issuer.at = x.issuer_at;
+        issuer.end = x.issuer.end;
+        for (k = 0; k < s->anchor_count; k++) {
+            name.at = s->anchors[k].dn.data;
+            name.end = name.at + s->anchors[k].dn.len;
+            same = dnstap__der_is(&issuer, (const char *)name.at, s->anchors[k].dn.len);
+            if (alike ? !same && dnstap__x509_alike(name, issuer) : same) return &s->anchors[k];
+        }
+    }
+    return NULL;
+}
+
 /* The verifying class is x509_minimal, which looks at all but addresses: the leaf is kept for
  * these, and for texts. */
 static void dnstap__verify_start_chain(const br_x509_class **ctx, const char *name)
 {
     dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
 
-    v->certificates = 0;
-    v->leaf_size = 0;
+    v->certificates = v->needed = 0;
+    v->leaf_size = v->last_size = 0;
     v->as.minimal.vtable->start_chain(&v->as.minimal.vtable, name);
 }
 
@@ -6679,6 +7196,7 @@ static void dnstap__verify_start_cert(const br_x509_class **ctx, uint32_t size)
 {
     dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
 
+    v->last_size = 0;
     v->as.minimal.vtable->start_cert(&v->as.minimal.vtable, size);
 }
 
@@ -6686,11 +7204,10 @@ static void dnstap__verify_append(const br_x509_class **ctx, const unsigned char
 {
     dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
 
-    if (!v->certificates) {
-        if (v->leaf_size <= sizeof v->leaf && size <= sizeof v->leaf - v->leaf_size)
-            memcpy(v->leaf + v->leaf_size, data, size);
-        v->leaf_size += size;
-    }
+    if (v->certificates)
+        dnstap__tls_keep_part(v, v->leaf_size, &v->last_size, data, size);
+    else
+        dnstap__tls_keep_part(v, 0, &v->leaf_size, data, size);
     v->as.minimal.vtable->append(&v->as.minimal.vtable, data, size);
 }
 
@@ -6700,20 +7217,58 @@ static void dnstap__verify_end_cert(const br_x509_class **ctx)
 
     v->certificates++;
     v->as.minimal.vtable->end_cert(&v->as.minimal.vtable);
+    if (!v->needed && v->as.minimal.err == BR_ERR_X509_OK) v->needed = v->certificates;
+}
+
+/* Whether the CA that signed the chain allows so many below it (RFC 5280, 4.2.1.9); BearSSL has
+ * looked at those in the chain. It is known by its name's hash only: all of that name must. */
+static bool dnstap__verify_depth(const dnstap__tls_verifier *v)
+{
+    const br_x509_minimal_context *m = &v->as.minimal;
+    uint8_t hash[br_sha256_SIZE];
+    br_sha256_context sha;
+    size_t i;
+
+    if (v->needed < 2 || v->config->set.anchors) return true;
+    for (i = 0; i < m->trust_anchors_num; i++) {
+        if (dnstap__tls_fact_of(&m->trust_anchors[i])->path >= v->needed - 1) continue;
+        br_sha256_init(&sha);
+        br_sha256_update(&sha, m->trust_anchors[i].dn.data, m->trust_anchors[i].dn.len);
+        br_sha256_out(&sha, hash);
+        if (memcmp(hash, m->saved_dn_hash, sizeof hash) == 0) return false;
+    }
+    return true;
+}
+
+/* The name or the address: one in subjectAltName. A subject's common name is none (RFC 9525, 2);
+ * BearSSL has taken it if there were no others. */
+static unsigned dnstap__verify_name(const dnstap__tls_verifier *v)
+{
+    const dnstap__tls_config *c = v->config;
+    dnstap__x509 x;
+
+    if (c->name[0]) return v->dns.status ? 0 : BR_ERR_X509_BAD_SERVER_NAME;
+    if (!c->address_size) return 0;
+    if (!dnstap__tls_leaf_fits(v)) return DNSTAP__TLS_LEAF_TOO_LARGE;
+    if (dnstap__x509_open(&x, v->leaf, v->leaf_size) &&
+        dnstap__x509_has_address(&x, c->address, c->address_size))
+        return 0;
+    return BR_ERR_X509_BAD_SERVER_NAME;
 }
 
 static unsigned dnstap__verify_end_chain(const br_x509_class **ctx)
 {
     dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
     unsigned code = v->as.minimal.vtable->end_chain(&v->as.minimal.vtable);
-    dnstap__x509 x;
+    const br_x509_trust_anchor *anchor;
+    char now[DNSTAP__STAMP];
 
-    if (code || !v->config->address_size) return code;
-    if (!dnstap__tls_leaf_fits(v)) return DNSTAP__TLS_LEAF_TOO_LARGE;
-    if (dnstap__x509_open(&x, v->leaf, v->leaf_size) &&
-        dnstap__x509_has_address(&x, v->config->address, v->config->address_size))
-        return 0;
-    return BR_ERR_X509_BAD_SERVER_NAME;
+    if (code == BR_ERR_X509_NOT_TRUSTED && (anchor = dnstap__tls_wanted(v, false)) != NULL) {
+        dnstap__unix_stamp(v->now, now);
+        if (!dnstap__tls_in_time(dnstap__tls_fact_of(anchor), now)) return BR_ERR_X509_EXPIRED;
+    }
+    if (code) return code;
+    return dnstap__verify_depth(v) ? dnstap__verify_name(v) : (unsigned)DNSTAP__TLS_TOO_DEEP;
 }
 
 static const br_x509_pkey *dnstap__verify_get_pkey(const br_x509_class *const *ctx,
@@ -6782,6 +7337,171 @@ static const br_x509_class dnstap__skip_class = {
     sizeof(dnstap__tls_verifier), dnstap__skip_start_chain, dnstap__skip_start_cert,
     dnstap__skip_append,          dnstap__skip_end_cert,    dnstap__skip_end_chain,
     dnstap__skip_get_pkey};
+
+/* Brings the anchors that can be used now to the front, and counts them. Those of the user's are
+ * left alone. */
+static size_t dnstap__tls_choose_anchors(const dnstap__tls_verifier *v)
+{
+    const dnstap__tls_store *s = v->store;
+    const dnstap__tls_fact *f;
+    br_x509_trust_anchor swap;
+    char now[DNSTAP__STAMP];
+    size_t i, n = 0;
+
+    if (v->config->set.anchors) return s->anchor_count;
+    dnstap__unix_stamp(v->now, now);
+    for (i = 0; i < s->anchor_count; i++) {
+        f = dnstap__tls_fact_of(&s->anchors[i]);
+        if (f->flaw != DNSTAP__TLS_SOUND && f->flaw != DNSTAP__TLS_NO_CA) continue;
+        if (!dnstap__tls_in_time(f, now)) continue;
+        swap = s->anchors[n];
+        s->anchors[n++] = s->anchors[i];
+        s->anchors[i] = swap;
+    }
+    return n;
+}
+
+/* Sets up the class for one handshake of the engine, over the anchors that are loaded now. */
+static void dnstap__verify_init(dnstap__tls_verifier *v, br_ssl_engine_context *e)
+{
+    static const unsigned char dns_name[] = {0, 2};
+    const dnstap__tls_store *s = &v->config->store[v->config->current];
+    br_x509_minimal_context *m = &v->as.minimal;
+
+    v->store = s;
+    v->certificates = 0;
+    v->leaf_size = v->last_size = 0;
+    v->vtable = v->config->set.skipverify ? &dnstap__skip_class : &dnstap__verify_class;
+    br_ssl_engine_set_x509(e, &v->vtable);
+    if (v->config->set.skipverify) return;
+    br_x509_minimal_init(m, &br_sha256_vtable, s->anchors, dnstap__tls_choose_anchors(v));
+    br_x509_minimal_set_hash(m, br_sha256_ID, &br_sha256_vtable);
+    br_x509_minimal_set_hash(m, br_sha384_ID, &br_sha384_vtable);
+    br_x509_minimal_set_hash(m, br_sha512_ID, &br_sha512_vtable);
+    br_x509_minimal_set_rsa(m, br_ssl_engine_get_rsavrfy(e));
+    br_x509_minimal_set_ecdsa(m, br_ssl_engine_get_ec(e), br_ssl_engine_get_ecdsa(e));
+    br_x509_minimal_set_minrsa(m, DNSTAP__TLS_WEAK);
+    br_x509_minimal_set_time(m, (uint32_t)(v->now / 86400 + 719528), (uint32_t)(v->now % 86400));
+    v->dns.oid = dns_name;
+    v->dns.buf = &v->first;
+    v->dns.len = 1;
+    br_x509_minimal_set_name_elements(m, &v->dns, 1);
+}
+
+/* -- what is said -- */
+
+/* False: that was not why. who: before "certificate". */
+static bool dnstap__tls_say_dates(const dnstap__tls_verifier *v, dnstap_error *error,
+                                  const char *who, const dnstap__tls_fact *f)
+{
+    char now[DNSTAP__STAMP], from[11], to[11], clock[11];
+
+    dnstap__unix_stamp(v->now, now);
+    if (dnstap__tls_in_time(f, now)) return false;
+    dnstap__stamp_day(f->from, from);
+    dnstap__stamp_day(f->to, to);
+    dnstap__stamp_day(now, clock);
+    dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
+                 "%scertificate is valid from %s to %s, and the clock says %s; renew it, or set "
+                 "the clock",
+                 who, from, to, clock);
+    return true;
+}
+
+/* The dates, if they are those of the peer's own certificate or of an anchor; else they are of one
+ * between. */
+static void dnstap__tls_say_expired(const dnstap__tls_verifier *v, dnstap_error *error)
+{
+    const br_x509_trust_anchor *anchor = dnstap__tls_wanted(v, false);
+    char clock[DNSTAP__STAMP], day[11];
+    dnstap__tls_fact f;
+    dnstap__x509 x;
+
+    if (dnstap__tls_leaf_fits(v) && dnstap__x509_open(&x, v->leaf, v->leaf_size)) {
+        dnstap__x509_time(&x.validity, f.from);
+        dnstap__x509_time(&x.validity, f.to);
+        if (dnstap__tls_say_dates(v, error, "", &f)) return;
+    }
+    if (anchor && dnstap__tls_say_dates(v, error, "the CA's ", dnstap__tls_fact_of(anchor))) return;
+    dnstap__unix_stamp(v->now, clock);
+    dnstap__stamp_day(clock, day);
+    dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
+                 "a CA's certificate in the chain is not valid on %s; renew it, or set the clock",
+                 day);
+}
+
+static void dnstap__tls_say_name(const dnstap__tls_verifier *v, dnstap_error *error)
+{
+    const dnstap__tls_config *c = v->config;
+    char who[DNSTAP__WHO] = "", address[48];
+    const char *wanted = c->address_size ? address : c->name;
+    dnstap__der bytes;
+    dnstap__x509 x;
+    bool named = true;
+
+    bytes.at = c->address;
+    bytes.end = c->address + c->address_size;
+    dnstap__x509_print_address(&bytes, address, sizeof address);
+    if (dnstap__tls_leaf_fits(v)) {
+        dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
+        named = !dnstap__x509_open(&x, v->leaf, v->leaf_size) || x.names.at;
+    }
+    if (named)
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_BAD_SERVER_NAME,
+                     "certificate is for \"%s\", not %s\"%s\"; set options.server_name, or fix "
+                     "the certificate",
+                     who, c->address_size ? "for the address " : "", wanted);
+    else
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_BAD_SERVER_NAME,
+                     "certificate has no subjectAltName, and its common name \"%s\" is not looked "
+                     "at; issue it with %s:%s",
+                     who, c->address_size ? "IP" : "DNS", wanted);
+}
+
+/* No anchor has signed, but one may have the name that was looked for. */
+static void dnstap__tls_say_unknown_ca(const dnstap__tls_verifier *v, dnstap_error *error)
+{
+    const dnstap__tls_config *c = v->config;
+    const char *ca = c->ca_file ? c->ca_file : c->set.anchors ? "options.anchors" : "options.ca";
+    const br_x509_trust_anchor *same = dnstap__tls_wanted(v, false);
+    const char *peer = c->set.server ? "client's " : "";
+
+    if (dnstap__tls_wanted(v, true))
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
+                     "the %scertificate names its CA, which is in %s, in another type of string; "
+                     "issue it with the name as the CA has it",
+                     peer, ca);
+    else if (same && dnstap__tls_fact_of(same)->flaw)
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
+                     "the CA of the %scertificate, in %s, %s; issue it anew", peer, ca,
+                     dnstap__tls_flaw_text(dnstap__tls_fact_of(same)->flaw));
+    else if (same)
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
+                     "the CA of the %scertificate is in %s with another key; put the one there "
+                     "that signed",
+                     peer, ca);
+    else
+        dnstap__fail(error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
+                     "%scertificate is of no CA in %s; add its CA there, or have the peer send "
+                     "its whole chain",
+                     peer, ca);
+}
+
+/* What is to be said of a chain that was refused. False: the code says it all. */
+static bool dnstap__tls_say_chain(const dnstap__tls_verifier *v, int code, dnstap_error *error)
+{
+    if (code == BR_ERR_X509_DN_MISMATCH && dnstap__tls_wanted(v, true))
+        code = BR_ERR_X509_NOT_TRUSTED;
+    if (code == BR_ERR_X509_EXPIRED)
+        dnstap__tls_say_expired(v, error);
+    else if (code == BR_ERR_X509_BAD_SERVER_NAME)
+        dnstap__tls_say_name(v, error);
+    else if (code == BR_ERR_X509_NOT_TRUSTED)
+        dnstap__tls_say_unknown_ca(v, error);
+    else
+        return false;
+    return true;
+}
 #endif
 
 /* ---- >>tls -------------------------------------------------------------------------------- */
@@ -6820,7 +7540,6 @@ typedef struct dnstap__tls {
     size_t sealed; /* bytes of the caller's in the record that goes out */
     size_t step;   /* of REFUSING and DRAINING: bytes of it done */
     uint8_t alert[7];
-    uint64_t now; /* the clock at the handshake's begin */
     dnstap_error error;
     br_ssl_engine_context *engine; /* of ssl */
     union {
@@ -6855,69 +7574,12 @@ static int dnstap__tls_say(dnstap__tls *t, int code, const char *text)
     return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s", text);
 }
 
-/* The dates, if they are those of the peer's own certificate; else they are of one above it. */
-static int dnstap__tls_say_expired(dnstap__tls *t)
-{
-    char from[DNSTAP__STAMP], to[DNSTAP__STAMP], clock[DNSTAP__STAMP];
-    char from_day[11], to_day[11], clock_day[11];
-    const dnstap__tls_verifier *v = &t->verifier;
-    dnstap__x509 x;
-
-    dnstap__unix_stamp(t->now, clock);
-    dnstap__stamp_day(clock, clock_day);
-    if (dnstap__tls_leaf_fits(v) && dnstap__x509_open(&x, v->leaf, v->leaf_size)) {
-        dnstap__x509_time(&x.validity, from);
-        dnstap__x509_time(&x.validity, to);
-        dnstap__stamp_day(from, from_day);
-        dnstap__stamp_day(to, to_day);
-        if (memcmp(clock, from, 14) < 0 || memcmp(clock, to, 14) > 0)
-            return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
-                                "certificate is valid from %s to %s, and the clock says %s; renew "
-                                "it, or set the clock",
-                                from_day, to_day, clock_day);
-    }
-    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_EXPIRED,
-                        "a CA's certificate in the chain is not valid on %s; renew it, or set the "
-                        "clock",
-                        clock_day);
-}
-
-static int dnstap__tls_say_name(dnstap__tls *t)
-{
-    const dnstap__tls_config *c = t->config;
-    const dnstap__tls_verifier *v = &t->verifier;
-    char who[72] = "", address[48];
-    dnstap__der bytes;
-
-    bytes.at = c->address;
-    bytes.end = c->address + c->address_size;
-    dnstap__x509_print_address(&bytes, address, sizeof address);
-    if (dnstap__tls_leaf_fits(v)) dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
-    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_BAD_SERVER_NAME,
-                        "certificate is for \"%s\", not %s\"%s\"; set options.server_name, or fix "
-                        "the certificate",
-                        who, c->address_size ? "for the address " : "",
-                        c->address_size ? address : c->name);
-}
-
-static int dnstap__tls_say_unknown_ca(dnstap__tls *t)
-{
-    const dnstap__tls_config *c = t->config;
-    const char *ca = c->ca_file ? c->ca_file : c->set.anchors ? "options.anchors" : "options.ca";
-
-    return dnstap__fail(&t->error, DNSTAP_TLS, BR_ERR_X509_NOT_TRUSTED,
-                        "%scertificate is of no CA in %s; add its CA there, or have the peer send "
-                        "its whole chain",
-                        c->set.server ? "client's " : "", ca);
-}
-
 static int dnstap__tls_say_code(dnstap__tls *t, int code)
 {
-    const char *text = dnstap__tls_text_of(code);
+    bool late = t->state == DNSTAP__TLS_OPEN || t->state == DNSTAP__TLS_CLOSING;
+    const char *text = late ? dnstap__tls_late_text_of(code) : dnstap__tls_text_of(code);
 
-    if (code == BR_ERR_X509_EXPIRED) return dnstap__tls_say_expired(t);
-    if (code == BR_ERR_X509_BAD_SERVER_NAME) return dnstap__tls_say_name(t);
-    if (code == BR_ERR_X509_NOT_TRUSTED) return dnstap__tls_say_unknown_ca(t);
+    if (dnstap__tls_say_chain(&t->verifier, code, &t->error)) return DNSTAP_TLS;
     if (code >= BR_ERR_RECV_FATAL_ALERT && code < BR_ERR_SEND_FATAL_ALERT)
         return dnstap__fail(&t->error, DNSTAP_TLS, code, "%s (alert %d)", text,
                             code - BR_ERR_RECV_FATAL_ALERT);
@@ -6926,8 +7588,9 @@ static int dnstap__tls_say_code(dnstap__tls *t, int code)
 
 static int dnstap__tls_fail(dnstap__tls *t, int code)
 {
+    (void)dnstap__tls_say_code(t, code);
     t->state = DNSTAP__TLS_FAILED;
-    return dnstap__tls_say_code(t, code);
+    return DNSTAP_TLS;
 }
 
 /* The transport below failed: its text becomes ours, its result too. */
@@ -7002,30 +7665,6 @@ static void dnstap__tls_set_engine(dnstap__tls *t, br_ssl_engine_context *e)
     dnstap__tls_set_buffers(t, e);
 }
 
-/* The class for this connection, over the anchors that are loaded now. */
-static void dnstap__tls_set_verifier(dnstap__tls *t)
-{
-    const dnstap__tls_store *s = &t->config->store[t->config->current];
-    dnstap__tls_verifier *v = &t->verifier;
-    br_x509_minimal_context *m = &v->as.minimal;
-
-    v->config = t->config;
-    v->certificates = 0;
-    v->leaf_size = 0;
-    v->vtable = t->config->set.skipverify ? &dnstap__skip_class : &dnstap__verify_class;
-    br_ssl_engine_set_x509(t->engine, &v->vtable);
-    if (t->config->set.skipverify) return;
-    br_x509_minimal_init(m, &br_sha256_vtable, s->anchors, s->anchor_count);
-    br_x509_minimal_set_hash(m, br_sha256_ID, &br_sha256_vtable);
-    br_x509_minimal_set_hash(m, br_sha384_ID, &br_sha384_vtable);
-    br_x509_minimal_set_hash(m, br_sha512_ID, &br_sha512_vtable);
-    br_x509_minimal_set_rsa(m, br_ssl_engine_get_rsavrfy(t->engine));
-    br_x509_minimal_set_ecdsa(m, br_ssl_engine_get_ec(t->engine),
-                              br_ssl_engine_get_ecdsa(t->engine));
-    br_x509_minimal_set_minrsa(m, 2048 / 8);
-    br_x509_minimal_set_time(m, (uint32_t)(t->now / 86400 + 719528), (uint32_t)(t->now % 86400));
-}
-
 static void dnstap__tls_set_client(dnstap__tls *t)
 {
     const dnstap__tls_store *s = &t->config->store[t->config->current];
@@ -7035,7 +7674,7 @@ static void dnstap__tls_set_client(dnstap__tls *t)
     t->engine = &client->eng;
     dnstap__tls_set_engine(t, t->engine);
     br_ssl_client_set_default_rsapub(client);
-    dnstap__tls_set_verifier(t);
+    dnstap__verify_init(&t->verifier, t->engine);
     if (s->key_type == BR_KEYTYPE_RSA)
         br_ssl_client_set_single_rsa(client, s->chain, s->chain_count, &s->key.rsa,
                                      br_rsa_pkcs1_sign_get_default());
@@ -7044,7 +7683,8 @@ static void dnstap__tls_set_client(dnstap__tls *t)
                                     0, br_ec_get_default(), br_ecdsa_sign_asn1_get_default());
 }
 
-/* No session cache: a resumed session would skip the client's certificate. */
+/* No session cache: a resumed session would skip the client's certificate. All CAs are named, those
+ * that can't be used now, too: without a name BearSSL would ask for no certificate. */
 static void dnstap__tls_set_server(dnstap__tls *t)
 {
     const dnstap__tls_store *s = &t->config->store[t->config->current];
@@ -7060,8 +7700,8 @@ static void dnstap__tls_set_server(dnstap__tls *t)
     else
         br_ssl_server_set_single_ec(server, s->chain, s->chain_count, &s->key.ec, BR_KEYTYPE_SIGN,
                                     0, br_ec_get_default(), br_ecdsa_sign_asn1_get_default());
-    if (!dnstap__tls_verifies(t->config)) return;
-    dnstap__tls_set_verifier(t);
+    if (!dnstap__tls_verifies(&t->config->set)) return;
+    dnstap__verify_init(&t->verifier, t->engine);
     br_ssl_server_set_trust_anchor_names_alt(server, s->anchors, s->anchor_count);
 }
 
@@ -7079,8 +7719,9 @@ static int dnstap__tls_begin(dnstap__tls *t)
     t->taken = 0;
     t->store = c->current;
     t->partial = false;
-    t->now = (o->unix_time ? o->unix_time : dnstap__unix_time)(o->user);
-    if (!t->now && dnstap__tls_verifies(c)) return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
+    t->verifier.now = (o->unix_time ? o->unix_time : dnstap__unix_time)(o->user);
+    if (!t->verifier.now && dnstap__tls_verifies(o))
+        return dnstap__tls_fail(t, BR_ERR_X509_TIME_UNKNOWN);
     if (!(o->entropy ? o->entropy : dnstap__entropy)(o->user, seed, sizeof seed))
         return dnstap__tls_fail(t, BR_ERR_NO_RANDOM);
     if (c->set.server)
@@ -7088,7 +7729,7 @@ static int dnstap__tls_begin(dnstap__tls *t)
     else
         dnstap__tls_set_client(t);
     br_ssl_engine_inject_entropy(t->engine, seed, sizeof seed);
-    dnstap__tls_wipe(seed, sizeof seed);
+    dnstap__wipe(seed, sizeof seed);
     ok = c->set.server ? br_ssl_server_reset(&t->ssl.server)
                        : br_ssl_client_reset(&t->ssl.client, c->name[0] ? c->name : NULL, 0);
     if (!ok) return dnstap__tls_fail(t, br_ssl_engine_last_error(t->engine));
@@ -7145,7 +7786,8 @@ static uint8_t dnstap__tls_alert_for(int code)
     if (code == BR_ERR_X509_EXPIRED) return BR_ALERT_CERTIFICATE_EXPIRED;
     if (code == BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_UNKNOWN_CA;
     if (code > BR_ERR_X509_OK && code <= BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_BAD_CERTIFICATE;
-    if (code == DNSTAP__TLS_LEAF_TOO_LARGE) return BR_ALERT_BAD_CERTIFICATE;
+    if (code == DNSTAP__TLS_LEAF_TOO_LARGE || code == DNSTAP__TLS_TOO_DEEP)
+        return BR_ALERT_BAD_CERTIFICATE;
     return BR_ALERT_HANDSHAKE_FAILURE;
 }
 
@@ -7405,7 +8047,7 @@ static void dnstap__tls_close(void *self)
     dnstap__tls *t = (dnstap__tls *)self;
 
     t->state = DNSTAP__TLS_IDLE;
-    dnstap__tls_wipe(&t->ssl, sizeof t->ssl);
+    dnstap__wipe(&t->ssl, sizeof t->ssl);
     (t->lower.close)(t->lower.self);
 }
 
@@ -7425,20 +8067,22 @@ static const char *dnstap__tls_error(void *self)
 static void dnstap__tls_subject(const dnstap__tls *t, char *out, size_t size)
 {
     const dnstap__tls_verifier *v = &t->verifier;
+    char who[DNSTAP__WHO] = "";
     dnstap__x509 x;
 
-    out[0] = '\0';
-    if (!dnstap__tls_verifies(t->config) || !dnstap__tls_leaf_fits(v)) return;
-    if (!dnstap__x509_open(&x, v->leaf, v->leaf_size)) return;
-    dnstap__x509_common_name(&x, out, size);
-    if (!out[0]) dnstap__x509_who(v->leaf, v->leaf_size, out, size);
+    if (dnstap__tls_verifies(&t->config->set) && dnstap__tls_leaf_fits(v) &&
+        dnstap__x509_open(&x, v->leaf, v->leaf_size)) {
+        dnstap__x509_common_name(x.subject, who, sizeof who);
+        if (!who[0]) dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
+    }
+    dnstap__format(out, size, "%s", who);
 }
 
 /* A connection by c over lower, which is started before and closed by this one's close. */
 static void dnstap__tls_init(dnstap__tls *t, const dnstap__tls_config *c,
                              const dnstap_transport *lower)
 {
-    t->config = c;
+    t->config = t->verifier.config = c;
     t->lower = *lower;
     t->state = DNSTAP__TLS_IDLE;
     t->taken = 0;
@@ -8444,6 +9088,7 @@ static void dnstap__renew_tls(dnstap_tap *tap)
     dnstap__tls_reload(c);
     if (c->note[0]) dnstap__say(tap, DNSTAP_LOG_WARNING, c->note);
     c->note[0] = '\0';
+    if (!dnstap__store_in_use(tap)) dnstap__tls_forget(c, 1 - c->current);
 }
 
 /* Puts TLS over the link's lower transport, if it has TLS. */
@@ -9908,6 +10553,13 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
     }
 }
 
+static void dnstap__forget_tls(dnstap_tap *tap)
+{
+    if (!tap->tls_config) return;
+    dnstap__tls_forget(tap->tls_config, 0);
+    dnstap__tls_forget(tap->tls_config, 1);
+}
+
 static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
 {
     dnstap__tls_settings set = dnstap__tls_settings_of(&tap->options, tap->target.host);
@@ -9921,6 +10573,7 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
 {
     (void)tap, (void)a, (void)s;
 }
+static void dnstap__forget_tls(dnstap_tap *tap) { (void)tap; }
 static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
 {
     (void)tap, (void)error;
@@ -10044,6 +10697,13 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
     return result;
 }
 
+/* No key stays in the tap's memory, which is the caller's again. */
+static void dnstap__forget_keys(dnstap_tap *tap)
+{
+    dnstap__forget_tls(tap);
+    dnstap__wipe((void *)(uintptr_t)tap->options.key.data, tap->options.key.size);
+}
+
 /* What the options don't decide. */
 static void dnstap__start_values(dnstap_tap *tap)
 {
@@ -10074,6 +10734,7 @@ static dnstap_tap *dnstap__not_open(dnstap_tap *tap)
     dnstap__mutex_close(&tap->lock);
     dnstap__disconnect_all(tap);
     dnstap__listener_close(&tap->desk.listener);
+    dnstap__forget_keys(tap);
     return NULL;
 }
 
@@ -10108,7 +10769,10 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     tap = dnstap__layout(&a, s);
     DNSTAP_ASSERT(tap && a.used <= a.size);
     dnstap__start_values(tap);
-    if (dnstap__open_links(tap, s, error) < 0) return NULL;
+    if (dnstap__open_links(tap, s, error) < 0) {
+        dnstap__forget_keys(tap);
+        return NULL;
+    }
     if (!s->o.wake && dnstap__waker_open(&tap->waker) < 0) {
         dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: eventfd: %s", dnstap__where(tap),
                      strerror(errno));
@@ -10257,6 +10921,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
     dnstap__waker_close(&tap->waker);
     dnstap__key_close(tap->key);
     dnstap__mutex_close(&tap->lock);
+    dnstap__forget_keys(tap);
     dnstap__block_close(&tap->block);
     return discarded || lost ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
@@ -10882,39 +11547,20 @@ static int dnstap__object(dnstap__words *w, dnstap__objection objection, const c
     return fatal ? DNSTAP_BAD_OPTION : DNSTAP_OK;
 }
 
-/* The beginning of s for a message, without what a terminal would obey. */
+/* The beginning of s, for a message. */
 static const char *dnstap__show_text(dnstap__words *w, const char *s)
 {
-    size_t n, most = sizeof w->shown - 4;
+    dnstap__text t = {NULL, 0, sizeof w->shown};
 
-    for (n = 0; n < most && s[n]; n++)
-        w->shown[n] = (unsigned char)s[n] < 0x20 || s[n] == 0x7f ? '?' : s[n];
-    while (s[n] && n && ((unsigned char)s[n] & 0xc0) == 0x80) n--; /* no half character */
-    memcpy(w->shown + n, s[n] ? "..." : "", s[n] ? 4 : 1);
+    t.out = w->shown;
+    dnstap__text_cut(&t, s, sizeof w->shown - 1);
+    w->shown[t.used] = '\0';
     return w->shown;
 }
 
 static const char *dnstap__show(dnstap__words *w) { return dnstap__show_text(w, w->word); }
 
 /* -- words -- */
-
-/* The character at s, and how many bytes it has; 0: they are not UTF-8 (RFC 3629 §4). */
-static unsigned dnstap__character(const char *at, uint32_t *c)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const uint8_t *s = (const uint8_t *)at;
-    unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4, i;
-    uint32_t v = n == 1 ? s[0] : s[0] & (0x7fu >> n);
-
-    for (i = 1; i < n && (s[i] & 0xc0) == 0x80; i++) v = v << 6 | (s[i] & 0x3fu);
-    if (i == n && (n == 1 || s[0] >= 0xc0) && s[0] < 0xf8 && v >= least[n] && v <= 0x10ffff &&
-        (v < 0xd800 || v > 0xdfff)) {
-        *c = v;
-        return n;
-    }
-    *c = 0xfffd;
-    return 0;
-}
 
 /* What Go's unicode.IsSpace says. */
 static bool dnstap__is_blank(uint32_t c)

@@ -355,7 +355,7 @@ static dnstap__tls *make_connection(const dnstap_options *o, const char *host)
     t->input = (uint8_t *)malloc(t->input_size);
     t->output_size = 4096;
     t->output = (uint8_t *)malloc(t->output_size);
-    t->now = dnstap__unix_time(NULL);
+    t->verifier.now = dnstap__unix_time(NULL);
     return t;
 }
 

@@ -120,6 +120,8 @@ key underbrief P-256
 sign underbrief brief /CN=server.test subjectAltName=DNS:server.test
 serve underbrief -cert_chain brief.pem
 FAKE_TIME=$((now + 10 * day)) refuse 'an expired intermediate' BR_ERR_X509_EXPIRED "a CA's" $named
+FAKE_TIME=$((now + 10 * day)) refuse 'an expired CA' BR_ERR_X509_EXPIRED \
+    "the CA's .* is valid from" --name server.test --ca brief.pem
 FAKE_TIME=$((now + 4000 * day)) refuse 'decades later' BR_ERR_X509_EXPIRED '' $named
 
 # -- names --
@@ -138,9 +140,10 @@ accept 'a trailing dot does not matter' --name server.test. --ca ca.pem
 names /CN=server.test subjectAltName=DNS:else.test
 refuse 'a SAN wins over the common name' BR_ERR_X509_BAD_SERVER_NAME 'else.test' $named
 names /CN=server.test
-accept 'the common name alone' $named
-refuse 'another common name' BR_ERR_X509_BAD_SERVER_NAME '"server.test", not "a.test"' \
-    --name a.test --ca ca.pem
+refuse 'the common name alone is none' BR_ERR_X509_BAD_SERVER_NAME \
+    'no subjectAltName, and its common name "server.test"' $named
+names /CN=server.test subjectAltName=IP:127.0.0.1
+refuse 'a common name beside an address' BR_ERR_X509_BAD_SERVER_NAME '"127.0.0.1", not' $named
 names /CN=x 'subjectAltName=DNS:*.server.test'
 accept 'a wildcard for one label' --name a.server.test --ca ca.pem
 refuse 'a wildcard is not two labels' BR_ERR_X509_BAD_SERVER_NAME '' --name a.b.server.test \
@@ -161,12 +164,18 @@ names /CN=x subjectAltName=IP:127.0.0.1,IP:2001:db8::1
 accept 'an IPv4 address' --ip 127.0.0.1 --ca ca.pem
 accept 'an IPv6 address' --ip 2001:db8::1 --ca ca.pem
 accept 'an IPv6 address in other letters' --ip 2001:DB8:0::0:1 --ca ca.pem
+accept 'an IPv4 address as IPv6' --ip ::ffff:127.0.0.1 --ca ca.pem
+accept 'an IPv4 address in other digits' --ip 127.1 --ca ca.pem
+accept 'an address with a dot behind it' --ip 127.0.0.1. --ca ca.pem
 refuse 'another IPv4 address' BR_ERR_X509_BAD_SERVER_NAME \
     'for "127.0.0.1", not for the address "127.0.0.2"' --ip 127.0.0.2 --ca ca.pem
 refuse 'another IPv6 address' BR_ERR_X509_BAD_SERVER_NAME '' --ip 2001:db8::2 --ca ca.pem
 refuse 'a name, when addresses are certified' BR_ERR_X509_BAD_SERVER_NAME '' $named
 names /CN=127.0.0.1
 refuse 'an address only as common name' BR_ERR_X509_BAD_SERVER_NAME '' --ip 127.0.0.1 --ca ca.pem
+names /CN=127.1
+refuse 'one in other digits, only as common name' BR_ERR_X509_BAD_SERVER_NAME '' --name 127.1 \
+    --ca ca.pem
 names /CN=x subjectAltName=DNS:127.0.0.1
 refuse 'an address only as dNSName' BR_ERR_X509_BAD_SERVER_NAME '' --ip 127.0.0.1 --ca ca.pem
 many=subjectAltName=IP:127.0.0.1

@@ -69,8 +69,15 @@ for file in crlf nonewline text; do
 done
 openssl x509 -in ca.pem -outform DER -out ca.der
 accept 'a CA file in DER' --name server.test --ca ca.der
-openssl x509 -in ca.pem -trustout -addtrust serverAuth -out trusted.pem
-accept 'a TRUSTED CERTIFICATE as CA' --name server.test --ca trusted.pem
+openssl x509 -in ca.pem -trustout -addreject serverAuth -out trusted.pem
+config 'a TRUSTED CERTIFICATE as CA' LOCAL_4 'TRUSTED CERTIFICATE' --name server.test \
+    --ca trusted.pem
+cat trusted.pem wrongca.pem >trusted2.pem
+refuse 'a TRUSTED CERTIFICATE among CAs' BR_ERR_X509_NOT_TRUSTED 'skipped: 1' --name server.test \
+    --ca trusted2.pem
+mkfifo fifo
+cat ca.pem >fifo &
+accept 'a CA file that is a pipe' --name server.test --ca fifo
 sed 's/BEGIN CERT/BEGIN X509 CERT/;s/END CERT/END X509 CERT/' ca.pem >x509.pem
 accept 'an X509 CERTIFICATE as CA' --name server.test --ca x509.pem
 config 'an empty CA file' LOCAL_4 'empty.pem: no certificate' --name server.test --ca empty.pem
@@ -93,3 +100,16 @@ fi
 SSL_CERT_FILE=$PWD/ca.pem accept 'SSL_CERT_FILE' --name server.test
 SSL_CERT_FILE=$PWD/nosuch.pem config 'SSL_CERT_FILE that is not there' 'LOCAL_[0-9]*' nosuch.pem \
     --name server.test
+# A set-uid program is not told by who starts it what to trust. chown needs root, and the folder a
+# file system that heeds set-uid: `id` shows both.
+cp "$(command -v id)" id && cp "$TLS_PEER" privileged && chmod 755 . id privileged
+if [ -f $bundle ] && chown nobody id privileged 2>/dev/null && chmod u+s id privileged &&
+    [ "$(./id -u)" = "$(id -u nobody)" ]; then
+    given=$TLS_PEER
+    TLS_PEER=./privileged
+    SSL_CERT_FILE=$PWD/ca.pem peer_client 'SSL_CERT_FILE for a set-uid program' 'FAIL' \
+        BR_ERR_X509_NOT_TRUSTED "$bundle" --name server.test
+    TLS_PEER=$given
+else
+    skip 'SSL_CERT_FILE for a set-uid program' 'this user or file system can have none'
+fi

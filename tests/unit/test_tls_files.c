@@ -255,7 +255,11 @@ static void test_addresses_are_told_from_names(void **state)
     assert_memory_equal(address, "\xc0\0\x02\x01", 4);
     assert_int_equal(dnstap__parse_ip("2001:db8::1", address), 16);
     assert_int_equal(dnstap__parse_ip("fe80::1%lo", address), 16);
-    assert_int_equal(dnstap__parse_ip("192.0.2", address), 0);
+    assert_int_equal(dnstap__parse_ip("192.0.513", address), 4); /* as the system connects to it */
+    assert_memory_equal(address, "\xc0\0\x02\x01", 4);
+    assert_int_equal(dnstap__parse_ip("0x7f.1", address), 4);
+    assert_memory_equal(address, "\x7f\0\0\x01", 4);
+    assert_int_equal(dnstap__parse_ip("192.0.2.1 example", address), 0);
     assert_int_equal(dnstap__parse_ip("192.0.2.1.example", address), 0);
     assert_int_equal(dnstap__parse_ip("server.test", address), 0);
 }
