@@ -11495,7 +11495,9 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
  * What is a mistake that CoreDNS swallows goes through dnstap__object as DNSTAP__ODD: an error, or
  * when lenient a warning, and then CoreDNS's way is gone on with: surplus words are skipped, a word
  * behind a block begins another tap, a lone brace may be a value. Only in quotes, or out of a
- * variable, a brace is always a value here, while CoreDNS takes it for a brace. */
+ * variable, a brace is always a value here, while CoreDNS takes it for a brace.
+ *
+ * At the end, what CoreDNS sees in an address is what Go's net/url says, which is repeated here. */
 enum { DNSTAP__VARIABLES = 100 }; /* in one word; one that names itself has no end */
 
 /* What an objection is: never an error, an error unless lenient, always an error. */
@@ -11868,6 +11870,101 @@ static int dnstap__argument(dnstap__words *w)
                             "CoreDNS takes this \"}\" for one more word; put it on its own line");
     return result < 0 ? result : 1;
 }
+/* -- what stands behind tcp:// and tls:// -- */
+
+static unsigned char dnstap__lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+}
+
+static int dnstap__hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c = (char)dnstap__lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool dnstap__is_alnum(char c)
+{
+    return (c >= '0' && c <= '9') || (dnstap__lower(c) >= 'a' && dnstap__lower(c) <= 'z');
+}
+
+/* Only such characters, letters, digits and whole escapes (%2F) stand between s and end. */
+static bool dnstap__only(const char *s, const char *end, const char *allowed)
+{
+    for (; s < end; s++) {
+        if (*s == '%' &&
+            (end - s < 3 || dnstap__hex_digit(s[1]) < 0 || dnstap__hex_digit(s[2]) < 0))
+            return false;
+        if (allowed && !dnstap__is_alnum(*s) && !strchr(allowed, *s)) return false;
+    }
+    return true;
+}
+
+/* What stands behind tcp:// or tls://, as Go's net/url takes it apart:
+ * [user@]host[:port][/path][?query][#fragment] */
+typedef struct dnstap__url {
+    const char *host, *end; /* with its port */
+    bool plain;             /* there is nothing else, and no escape in it */
+} dnstap__url;
+
+/* Go's rules for one character of a host; `end` is the host's. */
+static bool dnstap__is_host_character(const char *s, const char *end)
+{
+    if ((unsigned char)*s >= 0x80) return true;
+    if (*s != '%') return dnstap__only(s, s + 1, "-_.~!$&'()*+,;=:[]<>\"");
+    if (!dnstap__only(s, end, NULL)) return false;
+    return dnstap__hex_digit(s[1]) >= 8 || !memcmp(s, "%25", 3); /* of ASCII only % is escaped */
+}
+
+/* An IPv6 address, perhaps with a zone. */
+static bool dnstap__is_address(const char *s, const char *end)
+{
+    int colons = 0;
+
+    for (; s < end && *s != '%'; s++) {
+        colons += *s == ':';
+        if (*s != ':' && *s != '.' && dnstap__hex_digit(*s) < 0) return false;
+    }
+    return colons >= 2;
+}
+
+/* A name or an address, or an address in brackets; the port is a number, empty, or not there. */
+static bool dnstap__is_host(const char *s, const char *end)
+{
+    const char *port = end, *close = NULL, *c;
+    bool bracket = s < end && *s == '[';
+
+    for (c = s; c < end; c++) {
+        if (!dnstap__is_host_character(c, end) || (*c == '[' && c > s)) return false;
+        if (*c == ':') port = c;
+        if (*c == ']') close = c;
+    }
+    if (bracket != (close != NULL)) return false;
+    if (close) {
+        port = close + 1;
+        if (!dnstap__is_address(s + 1, close) || (port < end && *port != ':')) return false;
+    }
+    for (c = port + 1; c < end; c++)
+        if (*c < '0' || *c > '9') return false;
+    return true;
+}
+
+static bool dnstap__take_url_apart(dnstap__url *u, const char *text)
+{
+    const char *whole = text + strcspn(text, "#"), *query = text + strcspn(text, "?#"), *c;
+
+    u->host = text;
+    u->end = text + strcspn(text, "/?#");
+    for (c = text; c < whole; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
+    for (c = text; c < u->end; c++)
+        if (*c == '@') u->host = c + 1;
+    u->plain = u->host == text && !*u->end && !memchr(text, '%', (size_t)(u->end - text));
+    return (u->host == text || dnstap__only(text, u->host - 1, "-._:~!$&'()*+,;=%@")) &&
+           dnstap__is_host(u->host, u->end) && dnstap__only(u->end, query, NULL) &&
+           dnstap__only(whole, whole + strlen(whole), NULL);
+}
 #endif
 
 /* ---- >>directive -------------------------------------------------------------------------- */
@@ -11929,11 +12026,6 @@ static const dnstap__property dnstap__properties[] = {
 #undef DNSTAP__AT
 /* clang-format on */
 enum { DNSTAP__PROPERTIES = sizeof dnstap__properties / sizeof *dnstap__properties };
-
-static unsigned char dnstap__lower(char c)
-{
-    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
-}
 
 /* How many letters must change, come or go to make one of the other (Levenshtein's distance), in
  * either case; b is one of our names. */
@@ -12140,95 +12232,6 @@ static int dnstap__read_property(dnstap__words *w, dnstap_options *o)
 }
 
 /* -- endpoints -- */
-
-static int dnstap__hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    c = (char)dnstap__lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool dnstap__is_alnum(char c)
-{
-    return (c >= '0' && c <= '9') || (dnstap__lower(c) >= 'a' && dnstap__lower(c) <= 'z');
-}
-
-/* Only such characters, letters, digits and whole escapes (%2F) stand between s and end. */
-static bool dnstap__only(const char *s, const char *end, const char *allowed)
-{
-    for (; s < end; s++) {
-        if (*s == '%' &&
-            (end - s < 3 || dnstap__hex_digit(s[1]) < 0 || dnstap__hex_digit(s[2]) < 0))
-            return false;
-        if (allowed && !dnstap__is_alnum(*s) && !strchr(allowed, *s)) return false;
-    }
-    return true;
-}
-
-/* What stands behind tcp:// or tls://, as Go's net/url takes it apart:
- * [user@]host[:port][/path][?query][#fragment] */
-typedef struct dnstap__url {
-    const char *host, *end; /* with its port */
-    bool plain;             /* there is nothing else, and no escape in it */
-} dnstap__url;
-
-/* Go's rules for one character of a host; `end` is the host's. */
-static bool dnstap__is_host_character(const char *s, const char *end)
-{
-    if ((unsigned char)*s >= 0x80) return true;
-    if (*s != '%') return dnstap__only(s, s + 1, "-_.~!$&'()*+,;=:[]<>\"");
-    if (!dnstap__only(s, end, NULL)) return false;
-    return dnstap__hex_digit(s[1]) >= 8 || !memcmp(s, "%25", 3); /* of ASCII only % is escaped */
-}
-
-/* An IPv6 address, perhaps with a zone. */
-static bool dnstap__is_address(const char *s, const char *end)
-{
-    int colons = 0;
-
-    for (; s < end && *s != '%'; s++) {
-        colons += *s == ':';
-        if (*s != ':' && *s != '.' && dnstap__hex_digit(*s) < 0) return false;
-    }
-    return colons >= 2;
-}
-
-/* A name or an address, or an address in brackets; the port is a number, empty, or not there. */
-static bool dnstap__is_host(const char *s, const char *end)
-{
-    const char *port = end, *close = NULL, *c;
-    bool bracket = s < end && *s == '[';
-
-    for (c = s; c < end; c++) {
-        if (!dnstap__is_host_character(c, end) || (*c == '[' && c > s)) return false;
-        if (*c == ':') port = c;
-        if (*c == ']') close = c;
-    }
-    if (bracket != (close != NULL)) return false;
-    if (close) {
-        port = close + 1;
-        if (!dnstap__is_address(s + 1, close) || (port < end && *port != ':')) return false;
-    }
-    for (c = port + 1; c < end; c++)
-        if (*c < '0' || *c > '9') return false;
-    return true;
-}
-
-static bool dnstap__take_url_apart(dnstap__url *u, const char *text)
-{
-    const char *whole = text + strcspn(text, "#"), *query = text + strcspn(text, "?#"), *c;
-
-    u->host = text;
-    u->end = text + strcspn(text, "/?#");
-    for (c = text; c < whole; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
-    for (c = text; c < u->end; c++)
-        if (*c == '@') u->host = c + 1;
-    u->plain = u->host == text && !*u->end && !memchr(text, '%', (size_t)(u->end - text));
-    return (u->host == text || dnstap__only(text, u->host - 1, "-._:~!$&'()*+,;=%@")) &&
-           dnstap__is_host(u->host, u->end) && dnstap__only(u->end, query, NULL) &&
-           dnstap__only(whole, whole + strlen(whole), NULL);
-}
 
 /* tcp:// or tls://: CoreDNS dials host and port and looks at nothing else. */
 static int dnstap__network_endpoint(dnstap__words *w)

@@ -403,15 +403,15 @@ static void test_what_is_only_doubtful_is_a_warning(void **state)
 
 static void test_lines_and_blocks_are_taken_in_all_forms(void **state)
 {
-    static const char *const same[] = {"dnstap /s full {\n identity x\n}",
-                                       "dnstap /s full { identity x }",
-                                       "dnstap /s full {\n identity x }",
-                                       "dnstap /s full {\r\n\tidentity x\r\n}\r\n",
-                                       "\xef\xbb\xbf"
-                                       "dnstap /s full { # c\n# d\nidentity \"x\"# e\n}",
-                                       "\tdnstap\t/s\tfull\t{\n\t\tidentity\tx\n\t}",
-                                       "{$DIRECTIVE} /s full { identity x\n}\n\n",
-                                       "dnstap \"/s\" \"full\" +1 01 { identity x }"};
+    static const char *const same[] = {
+        "dnstap /s full {\n identity x\n}",
+        "dnstap /s full { identity x }",
+        "dnstap /s full {\n identity x }",
+        "dnstap /s full {\r\n\tidentity x\r\n}\r\n",
+        "\xef\xbb\xbf\tdnstap /s full { # c\n# d\nidentity \"x\"# e\n}",
+        "\tdnstap\t/s\tfull\t{\n\t\tidentity\tx\n\t}",
+        "{$DIRECTIVE} /s full { identity x\n}\n\n",
+        "dnstap \"/s\" \"full\" +1 01 { identity x }"};
     size_t i;
 
     (void)state;
