@@ -17,6 +17,7 @@
  *   >>generated     made by nanopb from proto/
  *   >>message *     what happened: a struct of borrowed bytes, its setters, the schema's names
  *   >>codec *       message to payload and back
+ *   >>dns           what DNS bytes say
  *   >>extra *       templates for what goes along with each message
  *   >>frame *       Frame Streams as two state machines
  *   >>ring          bytes from a producer to the service
@@ -1173,9 +1174,9 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #if DNSTAP__HAS_TLS
 #include <bearssl.h>
 #endif
-/* syscall(2) is declared for more than plain POSIX only, which glibc says by __USE_MISC, and musl by
- * _BSD_SOURCE unless _GNU_SOURCE was asked for; membarrier(2) has no wrapper, pipe2 and accept4 are
- * declared with _GNU_SOURCE only */
+/* syscall(2) is declared for more than plain POSIX only, which glibc says by __USE_MISC, and musl
+ * by _BSD_SOURCE unless _GNU_SOURCE was asked for; membarrier(2) has no wrapper, pipe2 and accept4
+ * are declared with _GNU_SOURCE only */
 #if defined(__linux__) && (defined(__USE_MISC) || (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || \
                                                                            defined(_BSD_SOURCE))))
 #define DNSTAP__HAS_SYSCALL 1
@@ -3180,6 +3181,132 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
     return DNSTAP_OK;
 }
 
+/* ---- >>dns -------------------------------------------------------------------------------- */
+
+/* A walk over a DNS message (RFC 1035, 4). In: its bytes, from anybody; out: sizes of names and
+ * records without compression, and where the OPT record is. Always: nothing outside the bytes is
+ * read, pointers lead backwards and are few, and the walk ends after so many steps. */
+enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
+enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
+
+static uint32_t dnstap__get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
+
+typedef struct dnstap__walk {
+    const uint8_t *dns;
+    size_t size, at;
+    unsigned steps; /* that are left */
+    bool whole;     /* pointers are followed */
+} dnstap__walk;
+
+static void dnstap__start_walk(dnstap__walk *w, const uint8_t *dns, size_t size)
+{
+    w->dns = dns;
+    w->size = size;
+    w->at = DNSTAP__DNS_HEADER;
+    w->steps = DNSTAP__STEPS_MAX;
+    w->whole = true;
+}
+
+/* The size, without compression, of the name that the walk has come to, and goes behind. 0: it is
+ * not sound, and the walk over. */
+static size_t dnstap__walk_name(dnstap__walk *w)
+{
+    size_t at = w->at, behind = 0, size = 1, pointers = 0;
+    uint8_t n;
+    for (; at < w->size && (n = w->dns[at]) != 0 && w->steps; w->steps--) {
+        if (n < 0x40) {
+            at += n + 1u;
+            size += n + 1u;
+            if (size > DNSTAP__NAME_MAX) return 0;
+            continue;
+        }
+        if (n < 0xc0 || at + 1 >= w->size || ++pointers > DNSTAP__POINTERS_MAX) return 0;
+        if (!behind) behind = at + 2;
+        if (!w->whole) break;
+        at = dnstap__get16(w->dns + at) & 0x3fff;
+    }
+    if (at >= w->size || !w->steps) return 0;
+    w->at = behind ? behind : at + 1;
+    return size;
+}
+
+/* Where a record's data has names that may be compressed (RFC 3597, 4). */
+typedef struct dnstap__names_at {
+    uint8_t type, behind, count; /* behind so many bytes */
+} dnstap__names_at;
+
+static dnstap__names_at dnstap__names_of(uint32_t type)
+{
+    static const dnstap__names_at types[] = {
+        {2, 0, 1},  {3, 0, 1},  {4, 0, 1},   {5, 0, 1},  {6, 0, 2},  {7, 0, 1},
+        {8, 0, 1},  {9, 0, 1},  {12, 0, 1},  {14, 0, 2}, {15, 2, 1}, {17, 0, 2},
+        {18, 2, 1}, {21, 2, 1}, {24, 18, 1}, {26, 2, 2}, {30, 0, 1}, {33, 6, 1},
+        {36, 2, 1}, {39, 0, 1}, {46, 18, 1}, {0, 0, 0}};
+    const dnstap__names_at *at = types;
+    while (at->type && at->type != type) at++;
+    return *at;
+}
+
+/* The size, without compression, of the `size` bytes of a record's data that the walk is at. */
+static size_t dnstap__data_size(dnstap__walk *w, uint32_t type, size_t size)
+{
+    size_t begin = w->at, end = begin + size, from, n;
+    dnstap__names_at names = dnstap__names_of(type);
+    w->at += names.behind;
+    for (; names.count && size; names.count--) {
+        from = w->at;
+        n = dnstap__walk_name(w);
+        if (!n || w->at > end) break;
+        size += n - (w->at - from);
+    }
+    w->at = begin;
+    return size;
+}
+
+/* The record that the walk is at: its size, without compression. 0: the walk is over. */
+static size_t dnstap__walk_record(dnstap__walk *w, size_t *type_at)
+{
+    size_t name = dnstap__walk_name(w), size, whole;
+    if (!name || w->size - w->at < DNSTAP__RECORD_HEADER) return 0;
+    *type_at = w->at;
+    size = dnstap__get16(w->dns + w->at + 8);
+    w->at += DNSTAP__RECORD_HEADER;
+    if (size > w->size - w->at) return 0;
+    whole = w->whole ? dnstap__data_size(w, dnstap__get16(w->dns + *type_at), size) : size;
+    w->at += size;
+    return name + DNSTAP__RECORD_HEADER + whole;
+}
+
+/* What is in a message of at least a header: its size without compression, as far as it is sound;
+ * opt: where the last OPT record among the additional ones has its type; 0: there is none. */
+static size_t dnstap__walk_message(dnstap__walk *w, size_t *opt)
+{
+    const uint8_t *dns = w->dns;
+    uint32_t questions = dnstap__get16(dns + 4), additional = dnstap__get16(dns + 10);
+    uint32_t records = dnstap__get16(dns + 6) + dnstap__get16(dns + 8) + additional;
+    size_t size = DNSTAP__DNS_HEADER, n, at;
+    *opt = 0;
+    for (; questions; questions--, size += n + 4, w->at += 4)
+        if ((n = dnstap__walk_name(w)) == 0) return size;
+    for (; records; records--, size += n) {
+        if (w->at >= w->size || (n = dnstap__walk_record(w, &at)) == 0) return size;
+        if (records <= additional && dnstap__get16(dns + at) == DNSTAP__TYPE_OPT) *opt = at;
+    }
+    return size;
+}
+
+/* The OPT record of a message; NULL: it has none. */
+static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
+{
+    dnstap__walk w;
+    size_t opt;
+    if (!dnstap__get16(dns + 10)) return NULL;
+    dnstap__start_walk(&w, dns, size);
+    w.whole = false;
+    dnstap__walk_message(&w, &opt);
+    return opt ? dns + opt : NULL;
+}
+
 /* ---- >>extra ------------------------------------------------------------------------------ */
 
 /* What goes along with a message. In: a template, a message, its query's bytes; out: the bytes of
@@ -3194,8 +3321,6 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
  * Always: DNS bytes are hostile, and what reads them asks before each byte whether it is there, but
  * for a name that was found sound before. A name has at most 255 bytes and 126 pointers, as in
  * CoreDNS, and a walk over a message ends after so many labels and pointers. */
-enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
-enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
 enum { DNSTAP__EXPANDED_MAX = 4 * DNSTAP__NAME_MAX }; /* of a label: \DDD for each of a name's */
 
 /* X(name, symbol, most bytes); those of a name's own come on top. */
@@ -3333,126 +3458,6 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
         if (pieces[i].label == DNSTAP__METADATA) copy[at - 1 - copy] = '\0';
     DNSTAP_ASSERT(i == e->count && !*at);
     e->pieces = pieces;
-}
-
-/* DNS bytes. */
-
-static uint32_t dnstap__get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
-
-typedef struct dnstap__walk {
-    const uint8_t *dns;
-    size_t size, at;
-    unsigned steps; /* that are left */
-    bool whole;     /* pointers are followed */
-} dnstap__walk;
-
-static void dnstap__start_walk(dnstap__walk *w, const uint8_t *dns, size_t size)
-{
-    w->dns = dns;
-    w->size = size;
-    w->at = DNSTAP__DNS_HEADER;
-    w->steps = DNSTAP__STEPS_MAX;
-    w->whole = true;
-}
-
-/* The size, without compression, of the name that the walk has come to, and goes behind. 0: it is
- * not sound, and the walk over. */
-static size_t dnstap__walk_name(dnstap__walk *w)
-{
-    size_t at = w->at, behind = 0, size = 1, pointers = 0;
-    uint8_t n;
-    for (; at < w->size && (n = w->dns[at]) != 0 && w->steps; w->steps--) {
-        if (n < 0x40) {
-            at += n + 1u;
-            size += n + 1u;
-            if (size > DNSTAP__NAME_MAX) return 0;
-            continue;
-        }
-        if (n < 0xc0 || at + 1 >= w->size || ++pointers > DNSTAP__POINTERS_MAX) return 0;
-        if (!behind) behind = at + 2;
-        if (!w->whole) break;
-        at = dnstap__get16(w->dns + at) & 0x3fff;
-    }
-    if (at >= w->size || !w->steps) return 0;
-    w->at = behind ? behind : at + 1;
-    return size;
-}
-
-/* Where a record's data has names that may be compressed (RFC 3597, 4). */
-typedef struct dnstap__names_at {
-    uint8_t type, behind, count; /* behind so many bytes */
-} dnstap__names_at;
-
-static dnstap__names_at dnstap__names_of(uint32_t type)
-{
-    static const dnstap__names_at types[] = {
-        {2, 0, 1},  {3, 0, 1},  {4, 0, 1},   {5, 0, 1},  {6, 0, 2},  {7, 0, 1},
-        {8, 0, 1},  {9, 0, 1},  {12, 0, 1},  {14, 0, 2}, {15, 2, 1}, {17, 0, 2},
-        {18, 2, 1}, {21, 2, 1}, {24, 18, 1}, {26, 2, 2}, {30, 0, 1}, {33, 6, 1},
-        {36, 2, 1}, {39, 0, 1}, {46, 18, 1}, {0, 0, 0}};
-    const dnstap__names_at *at = types;
-    while (at->type && at->type != type) at++;
-    return *at;
-}
-
-/* The size, without compression, of the `size` bytes of a record's data that the walk is at. */
-static size_t dnstap__data_size(dnstap__walk *w, uint32_t type, size_t size)
-{
-    size_t begin = w->at, end = begin + size, from, n;
-    dnstap__names_at names = dnstap__names_of(type);
-    w->at += names.behind;
-    for (; names.count && size; names.count--) {
-        from = w->at;
-        n = dnstap__walk_name(w);
-        if (!n || w->at > end) break;
-        size += n - (w->at - from);
-    }
-    w->at = begin;
-    return size;
-}
-
-/* The record that the walk is at: its size, without compression. 0: the walk is over. */
-static size_t dnstap__walk_record(dnstap__walk *w, size_t *type_at)
-{
-    size_t name = dnstap__walk_name(w), size, whole;
-    if (!name || w->size - w->at < DNSTAP__RECORD_HEADER) return 0;
-    *type_at = w->at;
-    size = dnstap__get16(w->dns + w->at + 8);
-    w->at += DNSTAP__RECORD_HEADER;
-    if (size > w->size - w->at) return 0;
-    whole = w->whole ? dnstap__data_size(w, dnstap__get16(w->dns + *type_at), size) : size;
-    w->at += size;
-    return name + DNSTAP__RECORD_HEADER + whole;
-}
-
-/* What is in a message of at least a header: its size without compression, as far as it is sound;
- * opt: where the last OPT record among the additional ones has its type; 0: there is none. */
-static size_t dnstap__walk_message(dnstap__walk *w, size_t *opt)
-{
-    const uint8_t *dns = w->dns;
-    uint32_t questions = dnstap__get16(dns + 4), additional = dnstap__get16(dns + 10);
-    uint32_t records = dnstap__get16(dns + 6) + dnstap__get16(dns + 8) + additional;
-    size_t size = DNSTAP__DNS_HEADER, n, at;
-    *opt = 0;
-    for (; questions; questions--, size += n + 4, w->at += 4)
-        if ((n = dnstap__walk_name(w)) == 0) return size;
-    for (; records; records--, size += n) {
-        if (w->at >= w->size || (n = dnstap__walk_record(w, &at)) == 0) return size;
-        if (records <= additional && dnstap__get16(dns + at) == DNSTAP__TYPE_OPT) *opt = at;
-    }
-    return size;
-}
-
-/* The OPT record of a message; NULL: it has none. */
-static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
-{
-    dnstap__walk w;
-    size_t opt;
-    if (!dnstap__get16(dns + 10)) return NULL;
-    dnstap__start_walk(&w, dns, size);
-    w.whole = false;
-    dnstap__walk_message(&w, &opt);
-    return opt ? dns + opt : NULL;
 }
 
 /* A message, and what is to be known of its query before it is expanded. */

@@ -458,5 +458,5 @@ int main(void)
         cmocka_unit_test(test_listening_socket_closed_by_the_program_is_opened_anew),
     };
 
-    return cmocka_run_group_tests_name("tap descriptors", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

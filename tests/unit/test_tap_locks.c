@@ -361,5 +361,5 @@ int main(void)
         cmocka_unit_test(test_overwrite_spares_what_another_writes),
     };
 
-    return cmocka_run_group_tests_name("tap locks", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }

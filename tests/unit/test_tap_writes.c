@@ -530,5 +530,5 @@ int main(void)
         cmocka_unit_test(test_flush_after_reopen_waits_until_the_old_file_is_final),
     };
 
-    return cmocka_run_group_tests_name("tap writes", tests, make_folder, drop_folder);
+    return RUN_TESTS(tests, make_folder, drop_folder);
 }
