@@ -85,7 +85,8 @@
  *     dnstap_open_in(memory, size, ...)     the same in your memory, of dnstap_memory_size(options)
  *     dnstap_start(tap)                     its own thread connects, sends, connects again; or:
  *     dnstap_pollfds(tap, fds, max, &ms)    from your loop: what to wait for, before each poll,
- *     dnstap_service(tap)                   and after it: all that can be done now
+ *     dnstap_service_fds(tap, fds, n)       and after it: all that can be done now; or
+ *     dnstap_service(tap)                   the same, for loops that don't have it from poll
  *     dnstap_wants(tap, type)               would it be logged? one load, before you fill it in
  *     dnstap_log(tap, message)              any thread; 1, 0 not wanted, negative: dropped, counted
  *     dnstap_log_as(tap, producer, message) the same with your own number of the thread
@@ -151,7 +152,7 @@
  *   Instead of dnstap_start, around each poll:
  *       n += dnstap_pollfds(tap, fds + n, max - n, &timeout);    (use the smallest timeout)
  *       poll(fds, n, timeout);
- *       dnstap_service(tap);
+ *       dnstap_service_fds(tap, fds, n);
  *   With epoll, libevent, libuv: set options.watch and options.timer, and register what they ask
  *   for; options.wake replaces the wake-up descriptor. Call dnstap_service once to begin.
  *
@@ -803,14 +804,20 @@ DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
 
 /* In your own loop, one thread at a time: fills at most max descriptors, returns how many (at most
  * DNSTAP_POLLFDS, and of a listening tap max_sinks + max_pending more), and the timeout for poll in
- * ms. Call it right before each poll, and dnstap_service after. What finds no room is looked at
- * every 5 ms. */
+ * ms. Call it right before each poll, and dnstap_service_fds after. What finds no room is looked
+ * at every 5 ms. */
 enum { DNSTAP_POLLFDS = 4 };
 #if DNSTAP__POSIX
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms);
 #endif
-/* Does what can be done now; not for a tap with a thread of its own. DNSTAP_UNSUPPORTED: the tap is
- * another process's. */
+#if DNSTAP__POSIX
+/* After poll, which has filled in revents: does what can be done now. fds and n are what
+ * dnstap_pollfds has filled. A turn in which nothing is due makes no system call. Not for a tap with
+ * a thread of its own. DNSTAP_UNSUPPORTED: the tap is another process's. */
+DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int n);
+#endif
+/* The same without word of what poll has found: for what the sink may say, a connection that is up
+ * is looked at every 5 ms. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap);
 
 #define DNSTAP_STATES(X)                                                   \
@@ -1339,8 +1346,6 @@ static void dnstap__pause(void)
     nanosleep(&ms, NULL);
 }
 
-static size_t dnstap__process(void) { return (size_t)getpid(); }
-
 static void dnstap__host_name(char *out, size_t size)
 {
     if (gethostname(out, size) < 0) out[0] = '\0';
@@ -1485,6 +1490,31 @@ static int dnstap__waker_open(dnstap__waker *w)
     dnstap__waker_none(w);
     return DNSTAP_OK;
 }
+#endif
+
+#if DNSTAP__HAS_THREADS
+/* Which process this is, without a system call: 0 is not known, and the kernel is asked. */
+static size_t dnstap__known_process;
+
+static size_t dnstap__process(void)
+{
+    size_t process = DNSTAP_LOAD(&dnstap__known_process);
+
+    return process ? process : (size_t)getpid();
+}
+
+/* Has a function called before each fork, and after it in the parent and in the child. */
+static bool dnstap__at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+    return pthread_atfork(before, parent, child) == 0;
+}
+
+static void dnstap__know_process(bool known)
+{
+    DNSTAP_STORE(&dnstap__known_process, known ? (size_t)getpid() : 0);
+}
+#elif DNSTAP__POSIX
+static size_t dnstap__process(void) { return (size_t)getpid(); }
 #endif
 
 #if DNSTAP__HAS_THREADS
@@ -8161,9 +8191,9 @@ typedef struct dnstap__link {
     dnstap__medium medium;
     dnstap__tls *tls; /* NULL: without TLS */
     /* of one that was accepted */
-    size_t chatter;   /* bytes that came after START */
-    size_t from;      /* frames that were recorded in all rings before it started */
-    dnstap_peer peer; /* what is shown of it */
+    size_t chatter;    /* bytes that came after START */
+    size_t from;       /* frames that were recorded in all rings before it started */
+    dnstap_peer *peer; /* what is shown of it; NULL: it was not accepted */
 } dnstap__link;
 
 /* What links come from that were accepted. */
@@ -8250,6 +8280,7 @@ struct dnstap_tap {
     dnstap__mutex lock;   /* of `shown`, `books`, and what decides `wants`: held for a copy only */
     dnstap__books books;
     dnstap_status shown;
+    dnstap_tap *next;    /* of all taps of the process */
     dnstap__block block; /* all of this */
 };
 
@@ -8954,7 +8985,7 @@ static void dnstap__show_failure(dnstap_tap *tap, const dnstap_error *error)
 static void dnstap__say_of(dnstap__link *l, int level, const char *what, size_t lost)
 {
     dnstap_tap *tap = l->tap;
-    const char *subject = l->peer.subject;
+    const char *subject = l->peer->subject;
     char text[400], losses[64] = "";
 
     if (tap->now >= tap->desk.quiet_until) tap->desk.lines = 0;
@@ -8962,7 +8993,7 @@ static void dnstap__say_of(dnstap__link *l, int level, const char *what, size_t 
     if (++tap->desk.lines > DNSTAP__LINES) return;
     if (lost) dnstap__format(losses, sizeof losses, "; it lost %lu messages", (unsigned long)lost);
     dnstap__format(text, sizeof text, "%s: sink %s%s%s: %s%s%s", dnstap__where(tap),
-                   l->peer.address, *subject ? ", " : "", subject, what, losses,
+                   l->peer->address, *subject ? ", " : "", subject, what, losses,
                    tap->desk.lines == DNSTAP__LINES ? " (no more such lines for some time)" : "");
     dnstap__say(tap, level, text);
 }
@@ -8976,7 +9007,7 @@ static int dnstap__part(dnstap__link *l, int code, const char *why)
     dnstap_error error;
     uint32_t i;
 
-    dnstap__fail(&error, code, 0, "%s: sink %s: %s", dnstap__where(tap), l->peer.address, why);
+    dnstap__fail(&error, code, 0, "%s: sink %s: %s", dnstap__where(tap), l->peer->address, why);
     dnstap__say_of(l, left && !lost ? DNSTAP_LOG_INFO : DNSTAP_LOG_WARNING, why, lost);
     dnstap__mutex_lock(&tap->lock);
     tap->shown.lost += lost;
@@ -9108,12 +9139,12 @@ static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l->tls ? l
 
 static void dnstap__show_subject(dnstap__link *l)
 {
-    char subject[sizeof l->peer.subject];
+    char subject[sizeof l->peer->subject];
 
     if (!l->tls || !l->tap->options.listen) return;
     dnstap__tls_subject(l->tls, subject, sizeof subject);
     dnstap__mutex_lock(&l->tap->lock);
-    memcpy(l->peer.subject, subject, sizeof subject);
+    memcpy(l->peer->subject, subject, sizeof subject);
     dnstap__mutex_unlock(&l->tap->lock);
 }
 #else
@@ -9395,8 +9426,8 @@ static void dnstap__count_sent(dnstap__link *l, size_t frames, size_t bytes)
     dnstap__mutex_lock(&tap->lock);
     tap->shown.sent += frames;
     tap->shown.bytes += bytes;
-    l->peer.sent += frames;
-    l->peer.bytes += bytes;
+    if (l->peer) l->peer->sent += frames;
+    if (l->peer) l->peer->bytes += bytes;
     dnstap__mutex_unlock(&tap->lock);
 }
 
@@ -9616,7 +9647,7 @@ static bool dnstap__yields(const dnstap__link *a, const dnstap__link *b)
     bool silent = !dnstap__handshake_bytes(a);
 
     if (silent != !dnstap__handshake_bytes(b)) return silent;
-    return (int32_t)(a->peer.number - b->peer.number) < 0;
+    return (int32_t)(a->peer->number - b->peer->number) < 0;
 }
 
 /* A place that is free, or is made so. */
@@ -9643,9 +9674,9 @@ static void dnstap__show_peer(dnstap__link *l, const char *address)
     dnstap_tap *tap = l->tap;
 
     dnstap__mutex_lock(&tap->lock);
-    memset(&l->peer, 0, sizeof l->peer);
-    l->peer.number = ++tap->desk.numbers;
-    dnstap__format(l->peer.address, sizeof l->peer.address, "%s", address);
+    memset(l->peer, 0, sizeof *l->peer);
+    l->peer->number = ++tap->desk.numbers;
+    dnstap__format(l->peer->address, sizeof l->peer->address, "%s", address);
     tap->shown.accepted++;
     dnstap__mutex_unlock(&tap->lock);
 }
@@ -9688,7 +9719,7 @@ static bool dnstap__accepts(const dnstap_tap *tap)
 
 static void dnstap__accept_all(dnstap_tap *tap)
 {
-    char address[sizeof tap->links->peer.address];
+    char address[sizeof tap->links->peer->address];
     unsigned n = 0;
     int fd = DNSTAP_DISCONNECTED;
 
@@ -9748,7 +9779,7 @@ static void dnstap__count_peer(const dnstap__link *l, dnstap_peer *p)
     size_t recorded = 0;
     uint32_t i;
 
-    *p = l->peer;
+    *p = *l->peer;
     p->state = l->state;
     p->state_ms = l->since;
     if (l->state != DNSTAP_STARTED) {
@@ -9971,7 +10002,6 @@ static void dnstap__turn(dnstap_tap *tap)
     unsigned steps = 0;
 
     tap->budget = DNSTAP__BUDGET;
-    dnstap__tick(tap, tap->now);
     dnstap__take_calls(tap);
     tap->desk.steps = 1;
     dnstap__accept_all(tap);
@@ -10028,21 +10058,31 @@ static bool dnstap__owned(dnstap_tap *tap)
     return tap->owner == process;
 }
 
-/* What poll would say of the descriptor is not known here: it is looked at now and then. */
-DNSTAP_API int dnstap_service(dnstap_tap *tap)
+/* A turn in a foreign loop. */
+static int dnstap__service(dnstap_tap *tap)
 {
-    uint32_t i;
-
-    if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
-    tap->desk.ready = DNSTAP__ANY;
-    for (i = 0; i < tap->link_count; i++) tap->links[i].ready = DNSTAP__ANY;
     dnstap__turn(tap);
-    if (tap->now >= tap->look_at) {
-        tap->look_at = tap->now + DNSTAP__LOOK_MS;
-        dnstap__check_waker(tap);
-    }
     dnstap__tell_loop(tap);
     return DNSTAP_OK;
+}
+
+/* What poll would say is not known here: what is up, and who might come, is looked at now and then. */
+DNSTAP_API int dnstap_service(dnstap_tap *tap)
+{
+    dnstap__link *l;
+    bool look;
+
+    if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    dnstap__tick(tap, tap->now);
+    look = tap->options.watch || tap->now >= tap->look_at; /* a loop that watches calls for cause */
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (look || l->state != DNSTAP_STARTED || l->stuck) l->ready = DNSTAP__ANY;
+    if (look) {
+        tap->look_at = tap->now + DNSTAP__LOOK_MS;
+        tap->desk.ready = DNSTAP__ANY;
+        dnstap__check_waker(tap);
+    }
+    return dnstap__service(tap);
 }
 
 #if DNSTAP__POSIX
@@ -10060,7 +10100,6 @@ static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, in
     int n = dnstap__add_pollfd(fds, 0, max, tap->waker.out, POLLIN);
     const dnstap__link *l;
 
-    dnstap__tick(tap, tap->now);
     *timeout_ms = dnstap__timeout(tap);
     if (dnstap__accepts(tap)) n = dnstap__add_pollfd(fds, n, max, tap->desk.listener.fd, POLLIN);
     for (l = tap->links; l < tap->links + tap->link_count; l++)
@@ -10098,22 +10137,40 @@ DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int 
     return dnstap__fill_pollfds(tap, fds, max, timeout_ms);
 }
 
+static void dnstap__take_revents(dnstap_tap *tap, const struct pollfd *fds, int n)
+{
+    dnstap__take_found(tap, fds, n);
+    if (dnstap__deaf(tap) || (n > 0 && fds[0].revents & POLLNVAL)) dnstap__check_waker(tap);
+}
+
+DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int n)
+{
+    if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    dnstap__tick(tap, tap->now);
+    dnstap__take_revents(tap, fds, n);
+    return dnstap__service(tap);
+}
+
 /* One wait and one turn, of the tap's thread or of a call that waits. */
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
-    int max = DNSTAP_POLLFDS + (int)tap->link_count, timeout;
-    int n = dnstap__fill_pollfds(tap, tap->fds, max, &timeout);
+    int max = DNSTAP_POLLFDS + (int)tap->link_count, timeout, n;
+    uint64_t at_least;
 
+    dnstap__tick(tap, tap->now);
+    n = dnstap__fill_pollfds(tap, tap->fds, max, &timeout);
     if (timeout < 0 || (longest_ms >= 0 && timeout > longest_ms)) timeout = longest_ms;
-    if (poll(tap->fds, (nfds_t)n, timeout) == 0) dnstap__tick(tap, tap->now + (uint64_t)timeout);
-    dnstap__take_found(tap, tap->fds, n);
-    if (dnstap__deaf(tap) || (n && tap->fds[0].revents & POLLNVAL)) dnstap__check_waker(tap);
+    at_least = tap->now + (uint64_t)(timeout > 0 ? timeout : 0);
+    if (poll(tap->fds, (nfds_t)n, timeout) != 0) at_least = tap->now; /* it did not wait so long */
+    dnstap__tick(tap, at_least);
+    dnstap__take_revents(tap, tap->fds, n);
     dnstap__turn(tap);
 }
 #else
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
     (void)longest_ms;
+    dnstap__tick(tap, tap->now);
     tap->links[0].ready = DNSTAP__ANY;
     dnstap__turn(tap);
 }
@@ -10594,6 +10651,8 @@ static void dnstap__layout_links(dnstap_tap *tap, dnstap__arena *a, const dnstap
     dnstap__cursor *cursors = (dnstap__cursor *)dnstap__take(
         a, (size_t)n * s->ring_count * sizeof *cursors, sizeof(size_t));
     void *fds = dnstap__take(a, (n + DNSTAP_POLLFDS) * DNSTAP__POLLFD_SIZE, sizeof(size_t));
+    dnstap_peer *peers = (dnstap_peer *)(s->o.listen ? dnstap__take(a, n * sizeof *peers, 8)
+                                                     : NULL);
 
     if (!tap || a->overflow) return;
     memset(links, 0, n * sizeof *links);
@@ -10603,6 +10662,7 @@ static void dnstap__layout_links(dnstap_tap *tap, dnstap__arena *a, const dnstap
     for (i = 0; i < n; i++) {
         links[i].tap = tap;
         links[i].cursors = cursors + (size_t)i * s->ring_count;
+        links[i].peer = peers ? peers + i : NULL;
     }
 }
 
@@ -10750,6 +10810,59 @@ static void dnstap__say_too_much(dnstap_error *error)
                  "queue, producers, ca_memory or the record buffers");
 }
 
+#if DNSTAP__HAS_THREADS
+/* All taps of the process, so that a forked child knows which are not its own: there, those that the
+ * parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
+static struct {
+    dnstap__mutex lock;
+    dnstap_tap *first;
+    bool watched; /* forks are */
+} dnstap__all = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
+
+static void dnstap__before_fork(void) { dnstap__mutex_lock(&dnstap__all.lock); }
+static void dnstap__in_parent(void) { dnstap__mutex_unlock(&dnstap__all.lock); }
+
+static void dnstap__in_child(void)
+{
+    dnstap_tap *tap;
+
+    dnstap__know_process(true);
+    for (tap = dnstap__all.first; tap; tap = tap->next) {
+        if (!tap->owner) continue; /* it is the child's to start */
+        tap->heard = 0;
+        DNSTAP_STORE(&tap->wants, 0);
+        DNSTAP_STORE(&tap->direct, 0);
+    }
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__enlist(dnstap_tap *tap)
+{
+    dnstap__mutex_lock(&dnstap__all.lock);
+    if (!dnstap__all.watched) {
+        dnstap__all.watched = dnstap__at_fork(dnstap__before_fork, dnstap__in_parent,
+                                              dnstap__in_child);
+        dnstap__know_process(dnstap__all.watched);
+    }
+    tap->next = dnstap__all.first;
+    dnstap__all.first = tap;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__strike(const dnstap_tap *tap)
+{
+    dnstap_tap **at = &dnstap__all.first;
+
+    dnstap__mutex_lock(&dnstap__all.lock);
+    while (*at && *at != tap) at = &(*at)->next;
+    if (*at) *at = tap->next;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+#else
+static void dnstap__enlist(dnstap_tap *tap) { (void)tap; }
+static void dnstap__strike(const dnstap_tap *tap) { (void)tap; }
+#endif
+
 /* Lays a tap out in memory, and opens what it needs. NULL: nothing is left open. */
 static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *s,
                                 dnstap_error *error)
@@ -10789,6 +10902,7 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
         return dnstap__not_open(tap);
     }
     dnstap__barrier_open();
+    dnstap__enlist(tap);
     return tap;
 }
 
@@ -10917,6 +11031,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         tap->options.watch = NULL; /* the loop may be the owner's */
         dnstap__names_orphan(&tap->dial.names);
     }
+    dnstap__strike(tap);
     if (tap->owner && tap->owner != dnstap__process()) tap->desk.listener.path = NULL;
     dnstap__disconnect_all(tap);
     dnstap__listener_close(&tap->desk.listener);

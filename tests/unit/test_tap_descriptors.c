@@ -214,7 +214,7 @@ static void test_workers_do_not_take_each_others_wake_ups(void **state)
 
     (void)state;
     peer_options(&o, in_folder("workers"));
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     for (i = 0; i < 2; i++) {
         child = fork();
         if (!child) call_oneself(tap);
@@ -260,7 +260,7 @@ static void close_before_the_start(bool reused, bool file)
     collector_open(&c, "late");
     peer_options(&o, file ? in_folder("late.fstrm") : c.endpoint);
     o.log = hear_complaints;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     complaints = 0;
     waker = tap->waker.out;
     if (file) log = tap->links[0].medium.file.fd;
@@ -333,7 +333,7 @@ static void close_while_it_runs(bool thread)
     collector_open(&c, "running");
     peer_options(&o, c.endpoint);
     o.log = hear_complaints;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     complaints = 0;
     if (thread) assert_int_equal(dnstap_start(tap), DNSTAP_OK);
     log_many(tap, 30);
@@ -422,7 +422,7 @@ static void test_listening_socket_closed_by_the_program_is_opened_anew(void **st
         peer_options(&o, endpoint);
         o.listen = true;
         o.log = hear_complaints;
-        tap = peer_open(&o);
+        tap = open_afresh(&o);
         complaints = 0;
         if (early) close(tap->desk.listener.fd);
         assert_int_equal(dnstap_start(tap), DNSTAP_OK);

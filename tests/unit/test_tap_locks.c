@@ -174,7 +174,7 @@ static void test_tap_that_was_never_started_leaves_no_lock_to_a_child(void **sta
 
     (void)state;
     peer_options(&o, in_folder("unstarted"));
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     idler = fork_idler();
     close_well(tap);
     tap = writer_of("unstarted");
@@ -242,7 +242,7 @@ static void pre_fork(const char *name, bool killed)
     pid_t first, second;
 
     peer_options(&o, in_folder(name));
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     assert_int_equal(pipe(to_child), 0);
     assert_int_equal(pipe(to_parent), 0);
     first = fork();

@@ -53,7 +53,7 @@ static void write_beyond_the_limit(bool thread, rlim_t limit, bool held)
     limit_files(limit);
     peer_options(&o, in_folder("limited"));
     unlink(path);
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     if (thread) CHILD_ASSERT(dnstap_start(tap) == DNSTAP_OK);
     log_many(tap, 200);
     do {
@@ -94,7 +94,7 @@ static void write_in_the_background(const char *terminal)
     snprintf(name, sizeof name, "file://%s", terminal);
     setpgid(0, 0);
     peer_options(&o, name);
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     log_many(tap, 3);
     turns(tap, false, 5);
     CHILD_ASSERT(dnstap_close(tap, PATIENCE) == DNSTAP_OK);
@@ -159,7 +159,7 @@ static void costs_nothing(const char *where)
     uint64_t cpu;
 
     peer_options(&o, where);
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     log_many(tap, 3);
     assert_int_equal(dnstap_flush(tap, PATIENCE), DNSTAP_OK);
     assert_in_range(wake_ups(tap, 300), 0, 10);
@@ -326,7 +326,7 @@ static void test_one_turn_holds_no_loop_up(void **state)
     (void)state;
     peer_options(&o, in_folder("large"));
     o.ring_size = 1 << 22;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     log_a_lot(tap);
     assert_in_range(turns_within_the_budget(tap), 12, 100);
     assert_int_equal(dnstap_close(tap, PATIENCE), DNSTAP_OK);
@@ -360,7 +360,7 @@ static void test_one_turn_to_a_socket_holds_no_loop_up(void **state)
     peer_options(&o, c.endpoint);
     o.ring_size = 1 << 22;
     o.writebuffer = 8;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     log_a_lot(tap);
     turns_within_the_budget(tap);
     dnstap_close(tap, 0);
@@ -379,7 +379,7 @@ static void test_long_file_is_looked_through_in_many_turns(void **state)
     (void)state;
     peer_options(&o, in_folder("long"));
     o.ring_size = 1 << 22;
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     for (count = 0; count < 3; count++) {
         log_a_lot(tap);
         assert_int_equal(dnstap_flush(tap, PATIENCE), DNSTAP_OK);
@@ -502,7 +502,7 @@ static void test_flush_after_reopen_waits_until_the_old_file_is_final(void **sta
 
     (void)state;
     peer_options(&o, in_folder("rotated"));
-    tap = peer_open(&o);
+    tap = open_afresh(&o);
     dnstap_service(tap);
     for (i = 0; i < 20; i++) rotate(tap, i);
     assert_int_equal(dnstap_start(tap), DNSTAP_OK);
