@@ -93,13 +93,6 @@ static bool answer(worker *w)
 
 /* -- the loops -- */
 
-/* The one place where the poll loop calls the tap. */
-static void service(const struct pollfd *fds, int n)
-{
-    (void)fds, (void)n;
-    dnstap_service(tap);
-}
-
 static void run_poll(void)
 {
     struct pollfd fds[1 + DNSTAP_POLLFDS] = {{workers[0].fd, POLLIN, 0}};
@@ -109,7 +102,7 @@ static void run_poll(void)
         if (tap) n = dnstap_pollfds(tap, fds + 1, DNSTAP_POLLFDS, &timeout);
         poll(fds, (nfds_t)(n + 1), timeout);
         server_turns++;
-        if (tap) service(fds + 1, n);
+        if (tap) dnstap_service_fds(tap, fds + 1, n);
     } while (!fds[0].revents || answer(&workers[0]));
 }
 
