@@ -55,6 +55,7 @@ static void die(int problem, const char *what, const char *why)
 enum { UDP = DNSTAP_PROTOCOL_UDP, TCP = DNSTAP_PROTOCOL_TCP };
 static dnstap_options tap_options[TAPS_MAX];
 static dnstap_tap *taps[TAPS_MAX + 1]; /* ends in NULL */
+static int tap_slots[TAPS_MAX + 1];    /* in the poll array; the next one's is the end */
 /* <<dnstap */
 
 /* ---- queries ------------------------------------------------------------------------------ */
@@ -435,8 +436,10 @@ static int watch_all(void)
         timeout = sooner(timeout, until(c->deadline));
     }
     /* >>dnstap */
+    tap_slots[0] = polled_count;
     for (int i = 0; taps[i]; i++, timeout = sooner(timeout, ms))
-        polled_count += dnstap_pollfds(taps[i], polled + polled_count, DNSTAP_POLLFDS, &ms);
+        tap_slots[i + 1] = polled_count += dnstap_pollfds(taps[i], polled + polled_count,
+                                                          POLL_MAX - polled_count, &ms);
     /* <<dnstap */
     return timeout;
 }
@@ -455,7 +458,9 @@ static void serve_all(void)
     for (client *c = clients; c < clients + CLIENTS_MAX; c++) {
         if (c->stream) serve_client(c, ready(c->slot));
     }
-    for (int i = 0; taps[i]; i++) dnstap_service(taps[i]); /* dnstap */
+    for (int i = 0; taps[i]; i++)                            /* dnstap */
+        dnstap_service_fds(taps[i], polled + tap_slots[i],   /* dnstap */
+                           tap_slots[i + 1] - tap_slots[i]); /* dnstap */
 }
 
 static void run(void)
