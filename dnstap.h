@@ -1704,6 +1704,15 @@ static const char *dnstap__environment(const char *name) { return getenv(name); 
 static const char *dnstap__environment(const char *name) { return *name ? NULL : name; }
 #endif
 
+#if DNSTAP__HAS_TLS && DNSTAP__HAS_FILES
+/* Whether this program runs with more rights than who started it: then his environment counts for
+ * nothing. */
+static bool dnstap__privileged(void)
+{
+    return DNSTAP__SECURE_EXECUTION || getuid() != geteuid() || getgid() != getegid();
+}
+#endif
+
 #if DNSTAP__HAS_TLS && DNSTAP__POSIX
 static uint64_t dnstap__unix_time(void *user)
 {
@@ -1742,12 +1751,6 @@ static size_t dnstap__parse_ip(const char *host, uint8_t out[16])
     return 4;
 }
 
-/* Whether this program runs with more rights than who started it: then his environment counts for
- * nothing. */
-static bool dnstap__privileged(void)
-{
-    return DNSTAP__SECURE_EXECUTION || getuid() != geteuid() || getgid() != getegid();
-}
 #elif DNSTAP__HAS_TLS
 static uint64_t dnstap__unix_time(void *user) { return user ? 0 : 0; }
 static bool dnstap__urandom(void *out, size_t size) { return out && size && false; }
