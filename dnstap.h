@@ -9152,7 +9152,9 @@ static void dnstap__show_subject(dnstap__link *l)
 }
 #else
 static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
+#if DNSTAP__HAS_SOCKETS
 static void dnstap__secure(dnstap__link *l) { (void)l; }
+#endif
 static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l ? 0 : 1; }
 static void dnstap__show_subject(dnstap__link *l) { (void)l; }
 #endif
