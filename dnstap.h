@@ -191,7 +191,12 @@
  *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing. The
  *   process that first starts or services a tap owns it: elsewhere, close sends nothing. After a
  *   fork with a started tap, the child calls dnstap_after_fork before anything else, or leaves the
- *   tap alone.
+ *   tap alone. A tap that was opened once may be started in each of several workers that were
+ *   forked then: each connects on its own; of a file's, one writes, and the others wait.
+ *   Descriptors that the program closes, as code does that makes a daemon, are missed and opened
+ *   anew, with a line in the log; but a number that is another's by then, under a tap that runs,
+ *   can't be told from our own: close all before the tap is opened.
+ *   No signal that our writing raises reaches the program (SIGPIPE, SIGXFSZ, SIGTTOU).
  *
  * MEMORY
  *   All of it in one block when the tap opens: malloc'ed by dnstap_open, yours with dnstap_open_in.
@@ -212,10 +217,15 @@
  * FILES
  *   A new file begins with START; an old one that holds dnstap is continued behind its last whole
  *   frame (options.overwrite: begun anew); anything else is refused. dnstap_reopen ends the file
- *   with STOP and goes on in what is at its path then. A full disk is reported, and tried again:
- *   nothing half-written stays. Files are written in the service's thread; a file system that hangs
- *   hangs it, and dnstap_close with it, but never a producer. A file is locked (flock): a second
- *   tap on it, in this process or another, is refused.
+ *   with STOP and goes on in what is at its path then; the old one is final when a dnstap_flush
+ *   after it has returned DNSTAP_OK. A full disk and a file-size limit are reported, and tried
+ *   again, from dnstap_open on: nothing half-written stays. Files are written in the service's
+ *   thread; a file system that hangs hangs it, and dnstap_close with it, but never a producer.
+ *   One tap writes a file. Another one, in this process or the next, opens all the same and waits
+ *   until the first has closed, so that a server may start before the one that it replaces has
+ *   ended. The lock is flock's, and fcntl's for the process: a forked child that lives on holds up
+ *   nobody once its parent has closed or reopened; after a crash of the parent it does, until it
+ *   ends or calls dnstap_close. On file systems without locks two writers spoil the file.
  *
  * TLS
  *   TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305, by BearSSL; 1.3 it does not have. Verified
@@ -763,7 +773,8 @@ typedef struct dnstap_options {
 typedef struct dnstap_tap dnstap_tap;
 
 /* Checks the options and does all that needs privileges: binds, opens files, reads keys. Connects
- * nothing, starts no thread; an unreachable sink is no error. NULL on error. */
+ * nothing, starts no thread; an unreachable sink, a full disk, a file that another tap still writes
+ * are no errors. NULL on error. */
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error);
 /* The same in the caller's memory, of dnstap_memory_size(options) bytes (0: options are bad) at any
  * alignment, which must live until dnstap_close. */
@@ -778,14 +789,17 @@ DNSTAP_API int dnstap_start(dnstap_tap *tap);
  * DNSTAP_OK; DNSTAP_TIMEOUT: some messages were discarded. No other thread may be in the tap. In a
  * process that does not own the tap (neither started nor serviced it) nothing is sent. */
 DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms);
-/* Waits until all that was logged so far is sent; DNSTAP_TIMEOUT. Not from a producer that must
- * not wait. It services a tap without a thread of its own: from where that is serviced only. */
+/* Waits until all that was logged so far is sent, and each dnstap_reopen so far done; or
+ * DNSTAP_TIMEOUT. Not from a producer that must not wait. It services a tap without a thread of its
+ * own: from where that is serviced only. */
 DNSTAP_API int dnstap_flush(dnstap_tap *tap, int timeout_ms);
 /* In the child, after a fork with a started tap: drops inherited connections and queued messages,
  * so that the child may start and log on its own. options.watch is not called there any more.
  * DNSTAP_OK; DNSTAP_SYSTEM: no descriptor is left to wake the service with. */
 DNSTAP_API int dnstap_after_fork(dnstap_tap *tap);
-/* File: end it, and go on in what is at its path now (log rotation). Any thread. */
+/* File: asks the service to end it, and to go on in what is at its path then (log rotation). The
+ * old file may grow until a dnstap_flush after this has returned DNSTAP_OK: then it is closed, with
+ * its STOP where there was room, and the new one is there. Any thread. */
 DNSTAP_API int dnstap_reopen(dnstap_tap *tap);
 
 /* Logs m. Any thread; never blocks, never allocates. 1: recorded; 0: not wanted; negative: why it
@@ -8206,6 +8220,7 @@ typedef struct dnstap__reception {
     short ready;            /* what poll has found for the listener */
     int watched;            /* by a foreign loop; -1: not */
     uint32_t numbers, turn; /* connections so far; the link that goes first in the next turn */
+    uint32_t next;          /* the link that sends first: behind the one that used up a budget */
     uint32_t lines;         /* logged of sinks lately */
     uint64_t quiet_until;   /* their end */
     unsigned steps;         /* handshakes that may cost something in this call */
@@ -8953,8 +8968,8 @@ static bool dnstap__take_reopen(dnstap_tap *tap)
     return asked;
 }
 
-/* A file that is not to be had yet stays open, and a regular one that could not be written to, which
- * is as it was: its path may be out of reach by now (chroot), or another file's (log rotation),
+/* A file that is not to be had yet stays open, and a regular one that could not be written to, for
+ * it is as it was: its path may be out of reach by now (chroot), or another file's (log rotation),
  * which only a reopen may turn to. */
 static void dnstap__leave(dnstap__link *l)
 {
@@ -9575,11 +9590,11 @@ static void dnstap__cut_laggards(dnstap_tap *tap)
                           "ring_size");
 }
 
-/* All started links in turn; then sleeps, unless there is more to do, or all are stuck. A stuck one
- * goes on when poll says so, whatever the rings do. */
+/* All started links in turn, as far as the budget goes; then sleeps, unless there is more to do, or
+ * all are stuck. A stuck one goes on when poll says so, whatever the rings do. */
 static int dnstap__flow(dnstap_tap *tap)
 {
-    uint32_t states[DNSTAP__GONE + 1] = {0, 0, 0, 0}, i;
+    uint32_t states[DNSTAP__GONE + 1] = {0, 0, 0, 0}, first = tap->desk.next, i, at;
     uint64_t before = tap->shown.bytes;
     bool due = dnstap__due(tap);
     dnstap__link *l;
@@ -9587,9 +9602,11 @@ static int dnstap__flow(dnstap_tap *tap)
     if (due) dnstap__disarm(tap);
     if (due) dnstap__see(tap);
     for (i = 0; i < tap->link_count; i++) {
-        l = &tap->links[(tap->desk.turn + i) % tap->link_count];
+        at = (first + i) % tap->link_count;
+        l = &tap->links[at];
         if (l->state != DNSTAP_STARTED || !(due || (l->stuck && l->ready & ~DNSTAP_POLLIN)))
             continue;
+        if (tap->budget) tap->desk.next = (at + 1) % tap->link_count;
         states[tap->budget ? dnstap__flow_link(l) : DNSTAP__MORE]++;
     }
     if (tap->link_count > 1) dnstap__cut_laggards(tap);

@@ -368,6 +368,66 @@ static void test_one_turn_to_a_socket_holds_no_loop_up(void **state)
     collector_close(&c);
 }
 
+/* Takes what has come to each. */
+static void drain(const int fds[3], size_t taken[3])
+{
+    static uint8_t block[1 << 16];
+    unsigned i;
+    ssize_t n;
+
+    for (i = 0; i < 3; i++)
+        while ((n = recv(fds[i], block, sizeof block, MSG_DONTWAIT)) > 0) taken[i] += (size_t)n;
+}
+
+static void test_one_turn_to_many_sinks_holds_no_loop_up(void **state)
+{
+    struct sockaddr_un to;
+    dnstap_options o;
+    dnstap_status s;
+    dnstap_tap *tap;
+    size_t taken[3] = {0, 0, 0};
+    uint64_t before;
+    unsigned i, turns;
+    int fds[3];
+
+    (void)state;
+    memset(&to, 0, sizeof to);
+    to.sun_family = AF_UNIX;
+    snprintf(to.sun_path, sizeof to.sun_path, "%s/many", folder);
+    peer_options(&o, to.sun_path);
+    o.ring_size = 1 << 22;
+    o.listen = o.unidirectional = true;
+    tap = open_afresh(&o);
+    for (i = 0; i < 3; i++) {
+        fds[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&to, sizeof to), 0);
+    }
+    do {
+        dnstap_service(tap);
+        dnstap_get_status(tap, &s);
+    } while (s.sinks < 3);
+    log_a_lot(tap);
+    dnstap_get_status(tap, &s);
+    for (turns = 0; s.behind || !turns; turns++) {
+        before = s.bytes;
+        dnstap_service(tap);
+        dnstap_get_status(tap, &s);
+        assert_in_range(s.bytes - before, 0, BUDGET + LARGEST);
+        assert_int_equal(s.sinks, 3);
+        drain(fds, taken);
+        if (turns == 10)
+            for (i = 0; i < 3; i++) assert_true(taken[i] > 42); /* all had their turns */
+        assert_true(turns < 1000);
+    }
+    assert_true(turns > 10);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(taken[i], taken[0]);
+        close(fds[i]);
+    }
+    assert_int_equal(taken[0], 42 + s.bytes / 3);
+    dnstap_close(tap, 0);
+}
+
 static void test_long_file_is_looked_through_in_many_turns(void **state)
 {
     dnstap_options o;
@@ -523,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_path_that_was_meant_as_a_file_gets_a_hint),
         cmocka_unit_test(test_one_turn_holds_no_loop_up),
         cmocka_unit_test(test_one_turn_to_a_socket_holds_no_loop_up),
+        cmocka_unit_test(test_one_turn_to_many_sinks_holds_no_loop_up),
         cmocka_unit_test(test_long_file_is_looked_through_in_many_turns),
         cmocka_unit_test(test_tap_opens_on_a_full_disk_and_begins_when_there_is_room),
         cmocka_unit_test(test_tap_opens_where_no_file_can_be_made_for_want_of_room),
