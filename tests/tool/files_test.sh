@@ -1,7 +1,8 @@
 #!/bin/sh
 # What the tool writes: files that are continued, begun anew, locked, rotated, refused, that find no
 # room; standard output that nobody reads. usage: tests/tool/files_test.sh [BUILD]
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../harness.sh"
+. tests/tool/lib.sh
 knot=$data/knot-3.2.6-auth.fstrm
 kdig=$data/kdig-3.2.6-tool.fstrm
 

@@ -2,7 +2,8 @@
 # Where the tool reads from, and what counts as a failure: strays on its sockets, cut and empty
 # files, standard input, addresses; descriptors and places that run out. It is bash for its TCP.
 # usage: tests/tool/inputs_test.sh [BUILD]
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../harness.sh"
+. tests/tool/lib.sh
 good=$bad/h00-good.c2s
 
 told() { grep -c -e "$1" "$dir/err"; }

@@ -1,5 +1,5 @@
-# What the suites of the tool share: its two builds, exit statuses, a tool that listens.
-. "$(dirname "$0")/../harness.sh"
+# What the suites of the tool share: its two builds, exit statuses, a tool that listens. Source it
+# after the harness.
 data=tests/data
 bad=$data/malformed
 large=$data/unbound-1.17.1-large.fstrm

@@ -2,7 +2,8 @@
 # The tool from outside: its formats against recorded output and against golang-dnstap's tool,
 # malformed streams through file and socket, copies byte for byte, real peers over unix and TCP,
 # flags. usage: tests/tool/tool_test.sh [BUILD]
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../harness.sh"
+. tests/tool/lib.sh
 ${CC:-cc} -std=c99 -O1 -I. -o "$dir/odd_stream" tests/tool/odd_stream.c \
     -lprotobuf-nanopb -lbearssl -lpthread || exit 1
 
