@@ -62,6 +62,7 @@ HELPER const char *socket_at(const char *name)
 HELPER void host_options(dnstap_options *o, const char *endpoint)
 {
     peer_options(o, endpoint);
+    o->timeout_ms = 2000;
     o->listen = true;
     o->log = note_line;
 }

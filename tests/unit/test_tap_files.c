@@ -134,6 +134,18 @@ static void *log_on(void *argument)
     return NULL;
 }
 
+/* Until there is a file of at least so many bytes. One that is empty may not be the tap's yet. */
+static void wait_for_file(const char *name, off_t size)
+{
+    uint64_t end = real_ms() + PATIENCE;
+    struct stat now;
+
+    while (stat(name, &now) || now.st_size < size) {
+        assert_true(real_ms() < end);
+        poll(NULL, 0, 1);
+    }
+}
+
 static void test_rotation_loses_nothing_and_cuts_nothing(void **state)
 {
     enum { ROTATIONS = 100 };
@@ -153,7 +165,7 @@ static void test_rotation_loses_nothing_and_cuts_nothing(void **state)
         snprintf(old, sizeof old, "%s.%u", path, i);
         assert_int_equal(rename(path, old), 0);
         assert_int_equal(dnstap_reopen(tap), DNSTAP_OK);
-        wait_for_file(path);
+        wait_for_file(path, 1);
     }
     rotating = false;
     pthread_join(thread, NULL);
@@ -300,8 +312,10 @@ static void test_reopen_on_a_full_disk_goes_on_in_the_new_file(void **state)
     static uint8_t all[1 << 17];
     char where[64];
     dnstap_options o;
+    dnstap_status s;
     dnstap_tap *tap;
     oracle first;
+    uint64_t kept;
 
     (void)state;
     if (!mount_small(where, sizeof where)) skip();
@@ -312,16 +326,18 @@ static void test_reopen_on_a_full_disk_goes_on_in_the_new_file(void **state)
     fill(filler);
     log_many(tap, 60);
     until_failures(tap, 2);
+    dnstap_get_status(tap, &s);
+    kept = s.sent; /* 60, or more: what came first may have had room in the file's last page */
     assert_int_equal(rename(name, moved), 0);
     dnstap_reopen(tap);
-    wait_for_file(name);
+    wait_for_file(name, 0);
     unlink(filler);
     assert_int_equal(dnstap_flush(tap, PATIENCE), DNSTAP_OK);
     assert_int_equal(dnstap_close(tap, PATIENCE), DNSTAP_OK);
     oracle_init(&first, false);
     oracle_feed(&first, all, read_file(moved, all, sizeof all));
-    assert_int_equal(first.frames, 60);
-    assert_int_equal(check_file(name), 60);
+    assert_int_equal(first.frames, kept);
+    assert_int_equal(check_file(name), 120 - kept);
     unlink(name);
     unlink(moved);
     umount(where);
