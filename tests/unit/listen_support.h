@@ -176,10 +176,12 @@ HELPER guest *guest_connect(dnstap_tap *tap)
 static void guest_take(guest *g, const uint8_t *data, size_t size)
 {
     oracle_phase before = g->stream.phase;
+    struct sightings others = seen;
 
     seen = g->seen;
     oracle_feed(&g->stream, data, size);
     g->seen = seen;
+    seen = others;
     if (before == AT_READY && g->stream.phase == AT_START && g->replies++ == 0)
         guest_control(g, DNSTAP_CONTROL_ACCEPT);
     if (before != AT_END && g->stream.phase == AT_END && !g->mute)

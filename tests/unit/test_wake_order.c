@@ -257,6 +257,93 @@ static void test_message_between_any_two_steps_of_the_service_is_not_left_behind
     }
 }
 
+/* ---- two sinks at a tap that listens ---- */
+
+static int join(dnstap_tap *tap)
+{
+    static const char accept_frame[] = "\0\0\0\0\0\0\0\4\0\0\0\1";
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    uint32_t before = tap->shown.sinks;
+    dnstap__address at;
+
+    assert_int_equal(dnstap__unix_address(&at, "", tap->target.path, NULL), DNSTAP_OK);
+    assert_int_equal(connect(fd, &at.any, dnstap__address_size(&at)), 0);
+    assert_int_equal(send(fd, accept_frame, 12, 0), 12);
+    while (tap->shown.sinks == before) dnstap_service(tap);
+    return fd;
+}
+
+/* Fills the last sink's socket, while the others read. */
+static void fill(dnstap_tap *tap, int reader)
+{
+    char block[4096];
+    int small = 1;
+    dnstap__link *l = tap->links;
+
+    while (l->state != DNSTAP_STARTED) l++;
+    assert_int_equal(setsockopt(dnstap__link_fd(l), SOL_SOCKET, SO_SNDBUF, &small, sizeof small),
+                     0);
+    while (!l->stuck) {
+        log_one(tap);
+        dnstap_service(tap);
+        while (recv(reader, block, sizeof block, MSG_DONTWAIT) > 0) continue;
+    }
+}
+
+/* One message between any two steps of a service that looks for both sinks in turn, of which one is
+ * stuck. */
+static bool interrupt_listener(int at, uint64_t later_ms)
+{
+    char endpoint[64];
+    dnstap_options options;
+    const dnstap__link *l;
+    dnstap_tap *tap;
+    int sinks[2];
+    bool interrupted;
+
+    snprintf(endpoint, sizeof endpoint, "unix://@dnstap-wake-order-%d", (int)getpid());
+    memset(&options, 0, sizeof options);
+    memset(&seen, 0, sizeof seen);
+    seen.now = 1000;
+    seen.log_at = -1;
+    options.endpoint = endpoint;
+    options.listen = true;
+    options.producers = 1;
+    options.monotonic_ms = tell_time;
+    options.wake = hear_call;
+    options.timer = take_timeout;
+    tap = dnstap_open(&options, NULL);
+    assert_non_null(tap);
+    sinks[0] = join(tap);
+    sinks[1] = join(tap);
+    fill(tap, sinks[0]);
+    dnstap_service(tap);
+    l = tap->links;
+    while (l->state != DNSTAP_STARTED || l->stuck) l++;
+    tap->desk.turn = (uint32_t)(l - tap->links); /* the stuck one is looked at last */
+    seen.log_at = at;
+    steps_of_service(tap, later_ms);
+    interrupted = seen.log_at < 0;
+    if (interrupted && l->cursors[0].at != tap->rings[0].published && !strchr(seen.text, 'c'))
+        assert_in_range(seen.timeout, 0, 100);
+    close(sinks[0]);
+    close(sinks[1]);
+    dnstap_close(tap, 0);
+    return interrupted;
+}
+
+static void test_message_between_the_looks_for_two_sinks_is_not_left_behind(void **state)
+{
+    int at;
+
+    (void)state;
+    for (at = 0; interrupt_listener(at, 100); at++) {
+    }
+    assert_in_range(at, 8, 60);
+    for (at = 0; interrupt_listener(at, 50); at++) {
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_service_marks_then_says_so_then_orders_then_looks_again),
         cmocka_unit_test(test_service_without_barrier_looks_again_after_a_round_and_stays_armed),
         cmocka_unit_test(test_message_between_any_two_steps_of_the_service_is_not_left_behind),
+        cmocka_unit_test(test_message_between_the_looks_for_two_sinks_is_not_left_behind),
     };
 
     return RUN_TESTS(tests, NULL, NULL);
