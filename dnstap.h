@@ -40,7 +40,9 @@
  *   >>accept        the links of a listening tap
  *   >>service       turns, loops, the books
  *   >>open          options, memory, open, close
- *   >>sink *        a consumer: listens, or reads a file
+ *   >>sink *        a consumer: its frames, files
+ *   >>sources       its connections, accepted or dialled
+ *   >>serve         its turns, options, open, close
  *   >>words         configuration text to words, as CoreDNS cuts it
  *   >>directive *   options from and to configuration text
  *   >>changes and >>license are at the end; how it all works stands before >>platform.
@@ -111,7 +113,7 @@
  *     dnstap_socket_family_, dnstap_socket_protocol_, dnstap_http_protocol_, dnstap_policy_action_,
  *     dnstap_policy_match_
  *   a sink
- *     dnstap_sink_open(options, error)      listens, or opens a file
+ *     dnstap_sink_open(options, error)      listens, or opens a file; connects nothing yet
  *     dnstap_sink_pollfds(sink, fds, max, &ms), dnstap_sink_service(sink): as a tap's; it calls
  *                                           options.receive
  *     dnstap_sink_next(sink, received)      file: instead of these three
@@ -169,6 +171,8 @@
  *           n = dnstap_sink_pollfds(sink, fds, max, &timeout);
  *       dnstap_sink_close(sink);
  *   max is options.max_connections + 1. A file needs neither poll nor receive: dnstap_sink_next.
+ *   With options.connect it goes to a tap that listens, again and again (100 ms to 10 s) until there
+ *   is one, and whenever the connection has ended.
  *
  * THREADS
  *   Any thread may call dnstap_log, dnstap_wants, dnstap_set_enabled, dnstap_get_status,
@@ -902,13 +906,16 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 
 #if DNSTAP__HAS_SINK
 typedef enum dnstap_sink_kind {
-    DNSTAP_SINK_OPENED,  /* a connection was accepted, or the file opened */
+    DNSTAP_SINK_OPENED,  /* a connection was accepted, or the file opened; with connect: its stream
+                          * has begun, and text says after how many failures */
     DNSTAP_SINK_MESSAGE, /* a frame; message is NULL when it can't be decoded: result says why */
     DNSTAP_SINK_SKIPPED, /* a frame larger than max_frame; frame.size is its length */
     DNSTAP_SINK_CLOSED,  /* result: DNSTAP_OK after STOP, DNSTAP_END without, DNSTAP_CUT,
-                          * DNSTAP_TIMEOUT, … */
-    DNSTAP_SINK_REFUSED  /* a connection, which has no number. DNSTAP_NO_PLACE: closed at once;
+                          * DNSTAP_TIMEOUT, … With connect, also an attempt that failed, which has
+                          * no number (0): the first of an outage */
+    DNSTAP_SINK_REFUSED, /* a connection, which has no number. DNSTAP_NO_PLACE: closed at once;
                           * DNSTAP_SYSTEM: can't be accepted, and waits; told once, until one can */
+    DNSTAP_SINK_NOTE     /* text for a log: certificates that can't be used */
 } dnstap_sink_kind;
 
 /* What a sink hands out; all of it is borrowed until the callback returns, or until the next
@@ -921,36 +928,52 @@ typedef struct dnstap_received {
     uint64_t index;      /* of the frame in its stream, from 0 */
     uint32_t connection; /* number of the connection, from 1 */
     const char *peer;    /* the connection's other end, as far as it has a name */
-    const char *text;    /* REFUSED, and CLOSED with an error: what happened */
+    const char *subject; /* of the peer's verified certificate; "": none */
+    const char *text;    /* REFUSED, NOTE, and CLOSED with an error: what happened */
 } dnstap_received;
 
+/* Zeroed is the default. Strings are copied when the sink opens. */
 typedef struct dnstap_sink_options {
-    /* unix:///path, /path, tcp://host:port listen; file:///path is read. unix://@name: an abstract
-     * socket (Linux); tcp://:port: on all addresses */
+    /* unix:///path, /path, tcp://host:port, tls://host:port listen, or with connect are connected
+     * to; file:///path is read. unix://@name: an abstract socket (Linux); tcp://:port: listens on
+     * all addresses */
     const char *endpoint;
+    bool connect;             /* to a tap that listens, instead of waiting for producers */
     uint32_t max_connections; /* more are refused; default 64 */
     size_t max_frame;    /* larger frames are skipped and counted; default 1 MiB, of memory, each */
     int timeout_ms;      /* for each step of a handshake; default 4,000 */
     int idle_ms;         /* a connection that is silent for so long is closed; default 0: never */
     bool unidirectional; /* sockets: no handshake */
     const dnstap_transport *transport; /* file: its bytes come from there instead of the path */
-    void *user;
+    /* tls, as a tap's that listens; with connect, as one's that connects */
+    bool skipverify;         /* don't verify the peer; listening: ask for no certificate */
+    const char *ca_file;     /* PEM; listening: producers must show a certificate of one of these */
+    const char *cert_file;   /* PEM chain: shown to the peer; listening: needed */
+    const char *key_file;    /* PEM key of cert_file */
+    const char *server_name; /* verified instead of the endpoint's host */
+    void *user;              /* of the hooks, which dnstap_options has, too */
     void (*receive)(void *user, const dnstap_received *received); /* must not call the sink */
     uint64_t (*monotonic_ms)(void *user);
+    uint64_t (*unix_time)(void *user);
+    bool (*entropy)(void *user, void *out, size_t size);
+    int (*resolve)(void *user, const char *host, uint16_t port, struct sockaddr *out, size_t room);
 } dnstap_sink_options;
 
 typedef struct dnstap_sink dnstap_sink;
 
 typedef struct dnstap_sink_status {
-    uint64_t connections, open;    /* accepted so far; of those still there */
+    dnstap_state state;            /* connect: of the connection; else LISTENING, or a file's */
+    uint64_t connections, open;    /* accepted or begun so far; of those still there */
     uint64_t frames, bytes;        /* data frames */
     uint64_t skipped, undecodable; /* frames too large; payloads that are not dnstap */
-    uint64_t failed;               /* connections that ended with an error */
+    uint64_t failed;               /* connections, and attempts, that ended with an error */
     uint64_t refused;              /* connections that found no place */
+    dnstap_error error;            /* the last error; code 0: none yet */
+    uint16_t port;                 /* that is listened on */
 } dnstap_sink_status;
 
-/* Listens or opens the file. A unix socket nobody answers on is replaced; one in use, or another
- * kind of file, is an error. NULL on error. */
+/* Listens or opens the file; with connect, nothing but the certificates. A unix socket nobody
+ * answers on is replaced; one in use, or another kind of file, is an error. NULL on error. */
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error);
 /* In a poll loop, one thread at a time: fills at most max descriptors (max_connections + 1 are
  * enough) and the timeout for poll in ms. Returns how many: never 0 before the end, which only a
@@ -8943,6 +8966,14 @@ static void dnstap__end_lookup(dnstap__link *l)
     dnstap__names_leave(&l->tap->dial.names);
 }
 
+/* owner: whose it is; it and the time make the jitter differ. */
+static void dnstap__dialler_init(dnstap__dialler *d, uint64_t now, const void *owner)
+{
+    d->names.fd = -1;
+    d->backoff = DNSTAP__BACKOFF_MIN;
+    d->random = (uint32_t)now ^ (uint32_t)((size_t)owner >> 4);
+}
+
 /* How long the next attempt waits: not at all after a connection that stood for a second, else
  * 100 ms to 10 s, doubling, less up to a quarter, so that many taps don't come all at once. A sink
  * that takes a message and dies, again and again, must not keep the tap and the log busy. */
@@ -10802,11 +10833,9 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->mark = dnstap__min(DNSTAP__MARK, o->ring_size / 4);
     tap->enabled = tap->heard = 1;
     dnstap__waker_none(&tap->waker);
-    tap->dial.names.fd = -1;
-    tap->dial.backoff = DNSTAP__BACKOFF_MIN;
     tap->now = dnstap__now(tap);
     tap->opener = dnstap__process();
-    tap->dial.random = (uint32_t)tap->now ^ (uint32_t)((size_t)tap >> 4);
+    dnstap__dialler_init(&tap->dial, tap->now, tap);
     tap->shown.ring_size = o->ring_size;
     tap->shown.rings = tap->ring_count;
     tap->desk.listener.fd = tap->desk.watched = -1;
@@ -11070,47 +11099,59 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
-/* The consumer's side: a listener and what it accepted, or a file; each a source, with a transport
- * and a frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each
- * source ended. Bytes are read into one block for all; a frame that lies whole in it is handed out
- * where it is, else it is collected in the source's buffer. Always: memory is bounded by
- * max_connections and max_frame, and touched as it is used; a source that fails costs the others
- * nothing. */
+/* The consumer's side: what accepts, dials or reads, and its sources, each with a transport and a
+ * frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each source
+ * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where it
+ * is, else it is collected in the source's buffer. Always: memory is bounded by max_connections and
+ * max_frame, and touched as it is used; a source that fails costs the others nothing. Here is what
+ * all sources have in common, and how files are read. */
 #if DNSTAP__HAS_SINK
 enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
 
 typedef struct dnstap__source {
-    uint32_t number; /* 0: a place that was never used */
-    dnstap_transport transport;
+    uint32_t number;    /* of its connection; 0: its stream has not begun (connect), or none */
+    dnstap_state state; /* as a link's, see >>tap; IDLE: a free place, or a file */
+    uint64_t heard;     /* it came into its state, made a step of a handshake, or sent bytes */
+    uint64_t began;     /* its stream */
+    short events;       /* what its transport waits for */
+    dnstap_transport lower, transport; /* the same, but for TLS */
     dnstap__medium medium;
-    uint64_t index; /* data frames so far */
-    uint64_t since; /* the last step of a handshake, then the last bytes */
-    bool blocked;   /* our control frame is stuck */
+    dnstap__tls *tls; /* NULL: without TLS */
+    uint64_t index;   /* data frames so far */
     dnstap_frame_reader reader;
-    char peer[128];
+    char peer[128], subject[72];
 } dnstap__source;
 
 struct dnstap_sink {
-    dnstap_sink_options options;
+    dnstap_sink_options options; /* but for its strings */
+    dnstap_options common;       /* what of them a tap has, too, for the rooms above; its strings */
     dnstap__target target;
-    char *endpoint;
-    dnstap__listener listener; /* fd -1: a file */
-    uint64_t now, skew;        /* a clock that goes back takes nothing of the sink's time */
-    uint64_t accept_at;        /* accept has failed: again then; 0: it has not */
+    dnstap__listener listener; /* fd -1: a file, or it connects */
+    dnstap__dialler dial;
+    dnstap__tls_config *tls; /* NULL: without TLS */
+    uint64_t now, skew;      /* a clock that goes back takes nothing of the sink's time */
+    uint64_t accept_at;      /* accept has failed: again then; 0: it has not */
     dnstap_sink_status status;
     dnstap__source *sources;
-    uint32_t numbers;
+    uint32_t numbers, turn;        /* connections so far; the source that goes first */
+    unsigned steps;                /* of TLS handshakes, which cost, that are left in this call */
     size_t block_used, block_have; /* file: what of the block is not yet taken */
     int file_end;                  /* file: how it ended; 0: it did not */
     dnstap_message message;
     dnstap_policy policy;
     uint8_t *block;
+    void *memory; /* of strings and TLS */
 };
+
+static bool dnstap__reads_file(const dnstap_sink *sink)
+{
+    return !dnstap__is(&sink->target, DNSTAP__LISTENS);
+}
 
 /* -1: a free place, or a file that has ended. */
 static int dnstap__source_fd(const dnstap__source *s)
 {
-    return s->number && s->transport.fd ? (s->transport.fd)(s->transport.self) : -1;
+    return s->transport.fd ? (s->transport.fd)(s->transport.self) : -1;
 }
 
 static uint64_t dnstap__sink_now(dnstap_sink *sink)
@@ -11122,14 +11163,6 @@ static uint64_t dnstap__sink_now(dnstap_sink *sink)
     return sink->now;
 }
 
-/* When it is to be closed: a step of a handshake has its time, and so has silence, if asked for. */
-static uint64_t dnstap__source_end(const dnstap_sink *sink, const dnstap__source *s)
-{
-    if (sink->listener.fd < 0) return UINT64_MAX; /* a file has time */
-    if (s->reader.state != DNSTAP_READER_DATA) return s->since + (uint64_t)sink->options.timeout_ms;
-    return sink->options.idle_ms > 0 ? s->since + (uint64_t)sink->options.idle_ms : UINT64_MAX;
-}
-
 static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
                                   dnstap_sink_kind kind)
 {
@@ -11137,6 +11170,7 @@ static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
     out->kind = kind;
     out->connection = s->number;
     out->peer = s->peer;
+    out->subject = s->subject;
     out->index = s->index;
     out->text = "";
 }
@@ -11148,6 +11182,24 @@ static const char *dnstap__end_text(const dnstap_frame_reader *r)
                  r->state != (r->bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START);
 
     return begun ? dnstap_strerror(dnstap_frame_reader_eof(r)) : "is empty";
+}
+
+/* What its transport has to say of a failure. */
+static const char *dnstap__source_error(const dnstap_transport *t)
+{
+    return t->error ? (t->error)(t->self) : strerror(errno);
+}
+
+/* Counts an end, and keeps it if it is a failure. Returns whether it is. */
+static bool dnstap__note_end(dnstap_sink *sink, const dnstap_received *r)
+{
+    int sys_errno = r->result == DNSTAP_SYSTEM ? errno : 0;
+
+    if (r->connection) sink->status.open--;
+    if (r->result == DNSTAP_OK || r->result == DNSTAP_END) return false;
+    sink->status.failed++;
+    dnstap__fail(&sink->status.error, r->result, sys_errno, "%s: %s", r->peer, r->text);
+    return true;
 }
 
 /* A data or skipped frame as it is handed out; false: it was a control frame, or none. */
@@ -11179,37 +11231,370 @@ static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
     if (sink->options.receive) (sink->options.receive)(sink->options.user, received);
 }
 
-#if DNSTAP__HAS_SOCKETS
-/* Ends a source, and says how. */
-static void dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const char *text)
+#if DNSTAP__HAS_FILES
+static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 {
+    dnstap__source *s = &sink->sources[0];
+    short wants;
+
+    s->transport = dnstap__input_transport(&s->medium.file, sink->target.path);
+    if (sink->options.transport) s->transport = *sink->options.transport;
+    if (s->transport.start && (s->transport.start)(s->transport.self, &wants) < 0)
+        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s", sink->target.path,
+                            dnstap__source_error(&s->transport));
+    s->number = ++sink->numbers;
+    sink->status.connections = sink->status.open = 1;
+    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
+    dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
+    return DNSTAP_OK;
+}
+
+/* How the file ended, now and from now on. */
+static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int result,
+                             const char *text)
+{
+    dnstap__source *s = &sink->sources[0];
+
+    dnstap__fill_received(s, received, DNSTAP_SINK_CLOSED);
+    received->result = result;
+    received->text = text ? text : dnstap_strerror(result);
+    if (sink->status.open) dnstap__note_end(sink, received);
+    sink->file_end = result;
+    (s->transport.close)(s->transport.self); /* nothing to poll for any more */
+    return result == DNSTAP_OK ? DNSTAP_END : result;
+}
+
+/* One read: DNSTAP_OK; DNSTAP_AGAIN when a signal came instead; else the end. */
+static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
+{
+    dnstap__source *s = &sink->sources[0];
+    short wants;
+    long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
+
+    if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+    if (n == DNSTAP_END)
+        return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
+                                 dnstap__end_text(&s->reader));
+    if (n < 0)
+        return dnstap__end_input(sink, received, (int)n, dnstap__source_error(&s->transport));
+    sink->block_used = 0;
+    sink->block_have = (size_t)n;
+    return DNSTAP_OK;
+}
+
+/* The next frame in the block; DNSTAP_AGAIN when all of it is taken. */
+static int dnstap__next_in_block(dnstap_sink *sink, dnstap_received *received)
+{
+    dnstap__source *s = &sink->sources[0];
+    dnstap_frame frame;
+    long used;
+
+    while (sink->block_used < sink->block_have) {
+        used = dnstap_frame_reader_feed(&s->reader, sink->block + sink->block_used,
+                                        sink->block_have - sink->block_used, &frame);
+        if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
+        if (used < 0) return dnstap__end_input(sink, received, (int)used, NULL);
+        sink->block_used += (size_t)used;
+        if (dnstap__take_frame(sink, s, &frame, received)) return DNSTAP_OK;
+    }
+    return DNSTAP_AGAIN;
+}
+
+DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+{
+    int result;
+
+    if (!dnstap__reads_file(sink)) return DNSTAP_UNSUPPORTED;
+    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
+    while ((result = dnstap__next_in_block(sink, received)) == DNSTAP_AGAIN) {
+        result = dnstap__fill_block(sink, received);
+        if (result < 0 && result != DNSTAP_AGAIN) return result;
+    }
+    return result;
+}
+
+/* One read, for what is no file but a pipe must not be waited for; and all frames that it ended. */
+static void dnstap__service_file(dnstap_sink *sink)
+{
+    dnstap_received received;
+    int result = DNSTAP_AGAIN;
+
+    if (!sink->status.open) return;
+    if (sink->block_used == sink->block_have) result = dnstap__fill_block(sink, &received);
+    if (result < 0 && result != DNSTAP_AGAIN) dnstap__hand_out(sink, &received);
+    while (sink->status.open && dnstap__next_in_block(sink, &received) != DNSTAP_AGAIN)
+        dnstap__hand_out(sink, &received);
+}
+
+#else
+static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no files",
+                        sink->common.endpoint);
+}
+static void dnstap__service_file(dnstap_sink *sink) { (void)sink; }
+
+DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+{
+    (void)sink, (void)received;
+    return DNSTAP_UNSUPPORTED;
+}
+#endif
+#endif
+
+/* ---- >>sources ---------------------------------------------------------------------------- */
+
+/* A sink's connections. They are in the states of a link, which its table in >>tap allows and bounds
+ * in time; what differs is who speaks: in GREETING the peer says READY and START, in STARTED it
+ * sends, in STOPPING it has said STOP and gets FINISH. One that is dialled goes from IDLE over
+ * RESOLVING and CONNECTING, and waits in BROKEN; one that was accepted begins in SECURING, and
+ * its place is free again at once. In: what transports say, the time; out: events. Always: whatever
+ * ends goes through dnstap__drop, and is told, but not each failure of an outage. */
+#if DNSTAP__HAS_SINK && DNSTAP__HAS_SOCKETS
+static int dnstap__source_enter(dnstap_sink *sink, dnstap__source *s, dnstap_state state)
+{
+    DNSTAP_ASSERT(dnstap__ways[s->state] >> state & 1);
+    s->state = state;
+    s->heard = sink->now;
+    s->events = 0;
+    return DNSTAP__GO;
+}
+
+/* When its state gives up; UINT64_MAX: it does not. Silence is an end if that was asked for. */
+static uint64_t dnstap__source_end(const dnstap_sink *sink, const dnstap__source *s)
+{
+    int most = s->state == DNSTAP_STARTED ? sink->options.idle_ms : sink->options.timeout_ms;
+
+    if (s->state == DNSTAP_IDLE || s->state == DNSTAP_BROKEN || most <= 0) return UINT64_MAX;
+    return s->heard + (uint64_t)most;
+}
+
+/* Of a name's addresses the next one, while the stream has not begun there. */
+static bool dnstap__source_next_address(dnstap_sink *sink, dnstap__source *s)
+{
+    if (!sink->options.connect || s->state < DNSTAP_CONNECTING || s->state > DNSTAP_GREETING)
+        return false;
+    if (!dnstap__names_next(&sink->dial.names)) return false;
+    (s->transport.close)(s->transport.self);
+    return true;
+}
+
+/* Ends a connection or an attempt, and says how. */
+static int dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const char *text)
+{
+    bool stood = s->number && sink->now - s->began >= DNSTAP__STEADY_MS, failed;
     dnstap_received r;
 
+    if (dnstap__source_next_address(sink, s))
+        return dnstap__source_enter(sink, s, DNSTAP_CONNECTING);
     dnstap__fill_received(s, &r, DNSTAP_SINK_CLOSED);
     r.result = result;
     r.text = text ? text : dnstap_strerror(result);
-    if (result != DNSTAP_OK && result != DNSTAP_END) sink->status.failed++;
-    sink->status.open--;
+    failed = dnstap__note_end(sink, &r);
     (s->transport.close)(s->transport.self);
+    s->number = 0;
+    dnstap__source_enter(sink, s, DNSTAP_BROKEN);
+    if (sink->options.connect)
+        sink->dial.retry_at = sink->now + dnstap__back_off(&sink->dial, stood);
+    else
+        dnstap__source_enter(sink, s, DNSTAP_IDLE);
+    if (r.connection || !sink->dial.outage) dnstap__hand_out(sink, &r);
+    if (failed) sink->dial.outage++;
+    return DNSTAP__WAIT;
+}
+
+/* The same, with what the transport has to say. */
+static int dnstap__drop_transport(dnstap_sink *sink, dnstap__source *s, int result)
+{
+    const dnstap_transport *t = s->state == DNSTAP_CONNECTING ? &s->lower : &s->transport;
+
+    return dnstap__drop(sink, s, result, dnstap__source_error(t));
+}
+
+#define DNSTAP__IS_TAP "does a tap listen there, and has it a place for one more sink?"
+
+/* The peer has closed. */
+static int dnstap__source_closed(dnstap_sink *sink, dnstap__source *s)
+{
+    bool early = sink->options.connect && s->state == DNSTAP_GREETING;
+
+    return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader),
+                        early ? "closed before START; " DNSTAP__IS_TAP
+                              : dnstap__end_text(&s->reader));
+}
+
+/* Its time is over. After STOP that is no loss. */
+static int dnstap__source_late(dnstap_sink *sink, dnstap__source *s)
+{
+    bool greets = sink->options.connect && s->state == DNSTAP_GREETING;
+    char text[160];
+
+    dnstap__names_leave(&sink->dial.names);
+    if (s->state > DNSTAP_STARTED) return dnstap__drop(sink, s, DNSTAP_OK, NULL);
+    if (s->state == DNSTAP_STARTED)
+        return dnstap__drop(sink, s, DNSTAP_TIMEOUT, "silent for longer than idle_ms");
+    if (s->state == DNSTAP_SECURING) return dnstap__drop_transport(sink, s, DNSTAP_TIMEOUT);
+    dnstap__format(text, sizeof text, "no progress in %d ms while %s%s", sink->options.timeout_ms,
+                   dnstap_state_name(s->state), greets ? "; " DNSTAP__IS_TAP : "");
+    return dnstap__drop(sink, s, DNSTAP_TIMEOUT, text);
+}
+
+#if DNSTAP__HAS_TLS
+/* What is to be said of certificates, once. */
+static void dnstap__tell_note(dnstap_sink *sink)
+{
+    dnstap_received r;
+
+    if (!sink->tls->note[0]) return;
+    memset(&r, 0, sizeof r);
+    r.kind = DNSTAP_SINK_NOTE;
+    r.peer = sink->common.endpoint;
+    r.subject = "";
+    r.text = sink->tls->note;
+    dnstap__hand_out(sink, &r);
+    sink->tls->note[0] = '\0';
+}
+
+/* Before a connection: certificates that changed are read again, unless a handshake still uses what
+ * would be loaded over. */
+static void dnstap__renew_sink(dnstap_sink *sink)
+{
+    const dnstap__source *s;
+
+    if (!sink->tls) return;
+    for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++)
+        if (s->state == DNSTAP_SECURING && s->tls->store != sink->tls->current) return;
+    dnstap__tell_note(sink);
+    dnstap__tls_reload(sink->tls);
+    dnstap__tell_note(sink);
+}
+
+/* Puts TLS over its lower transport, if it has TLS. */
+static void dnstap__secure_source(dnstap_sink *sink, dnstap__source *s)
+{
+    s->transport = s->lower;
+    s->subject[0] = '\0';
+    if (!s->tls) return;
+    dnstap__tls_init(s->tls, sink->tls, &s->lower);
+    s->transport = dnstap__tls_transport(s->tls);
+}
+
+/* One step of a TLS handshake that took something may have cost milliseconds: one in a call. */
+static int dnstap__source_handshake(dnstap_sink *sink, dnstap__source *s)
+{
+    size_t before = s->tls->taken;
+    int result;
+
+    if (!sink->steps) return DNSTAP_AGAIN;
+    result = (s->transport.start)(s->transport.self, &s->events);
+    if (s->tls->taken != before) sink->steps = 0;
+    if (result == DNSTAP_OK) dnstap__tls_subject(s->tls, s->subject, sizeof s->subject);
+    return result;
+}
+#else
+static void dnstap__renew_sink(dnstap_sink *sink) { (void)sink; }
+static void dnstap__secure_source(dnstap_sink *sink, dnstap__source *s)
+{
+    (void)sink;
+    s->transport = s->lower;
+    s->subject[0] = '\0';
+}
+static int dnstap__source_handshake(dnstap_sink *sink, dnstap__source *s)
+{
+    return sink && s ? DNSTAP_UNSUPPORTED : DNSTAP_OK;
+}
+#endif
+
+/* -- dialling: the end of the wait, names, addresses -- */
+
+static int dnstap__source_dial(dnstap_sink *sink, dnstap__source *s)
+{
+    if (sink->now < sink->dial.retry_at) return DNSTAP__WAIT;
+    if (s->state == DNSTAP_BROKEN) dnstap__source_enter(sink, s, DNSTAP_IDLE);
+    dnstap__names_first(&sink->dial.names);
+    dnstap__renew_sink(sink);
+    return dnstap__source_enter(sink, s,
+                                sink->dial.names.host ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
+}
+
+static int dnstap__source_resolve(dnstap_sink *sink, dnstap__source *s)
+{
+    dnstap__names *names = &sink->dial.names;
+    int result = dnstap__names_step(names, &sink->common);
+
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    dnstap__names_leave(names);
+    if (result == DNSTAP_OK) return dnstap__source_enter(sink, s, DNSTAP_CONNECTING);
+    errno = names->sys_errno;
+    return dnstap__drop(sink, s, result, names->why);
+}
+
+static int dnstap__source_connect(dnstap_sink *sink, dnstap__source *s)
+{
+    int result;
+
+    dnstap__names_aim(&sink->dial.names, &s->medium);
+    result = (s->lower.start)(s->lower.self, &s->events);
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (result == DNSTAP_OK) return dnstap__source_enter(sink, s, DNSTAP_SECURING);
+    return dnstap__drop_transport(sink, s, result);
+}
+
+/* -- from TLS to FINISH -- */
+
+static int dnstap__source_secure(dnstap_sink *sink, dnstap__source *s)
+{
+    int result = s->tls ? dnstap__source_handshake(sink, s) : DNSTAP_OK;
+
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (result < 0) return dnstap__drop_transport(sink, s, result);
+    s->index = 0;
+    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size,
+                             !sink->options.unidirectional);
+    return dnstap__source_enter(sink, s, DNSTAP_GREETING);
+}
+
+/* A new connection: it has its number, and is told of. */
+static void dnstap__count_source(dnstap_sink *sink, dnstap__source *s, const char *text)
+{
+    dnstap_received r;
+
+    s->number = ++sink->numbers;
+    s->index = 0;
+    sink->status.connections++;
+    sink->status.open++;
+    dnstap__fill_received(s, &r, DNSTAP_SINK_OPENED);
+    r.text = text;
     dnstap__hand_out(sink, &r);
 }
 
-/* Sends ACCEPT or FINISH as far as it goes; false: the connection is gone. */
-static bool dnstap__reply(dnstap__source *s)
+/* The stream begins: of a connection that was dialled that is its beginning, and an outage's end. */
+static void dnstap__source_begin(dnstap_sink *sink, dnstap__source *s)
+{
+    char text[64] = "";
+
+    s->began = sink->now;
+    dnstap__source_enter(sink, s, DNSTAP_STARTED);
+    if (!sink->options.connect) return;
+    if (sink->dial.outage)
+        dnstap__format(text, sizeof text, "connected after %u failed attempts", sink->dial.outage);
+    sink->dial.outage = 0;
+    dnstap__count_source(sink, s, text);
+}
+
+/* Sends ACCEPT or FINISH as far as it goes. GO: it is out, or none was due. */
+static int dnstap__reply(dnstap__source *s)
 {
     dnstap_bytes due;
-    short wants = 0;
     long n;
 
-    s->blocked = false;
     while ((due = dnstap_frame_reader_next(&s->reader)).size) {
-        n = (s->transport.send)(s->transport.self, due.data, due.size, &wants);
-        s->blocked = n == DNSTAP_AGAIN;
-        if (s->blocked) return true;
-        if (n <= 0) return false;
+        n = (s->transport.send)(s->transport.self, due.data, due.size, &s->events);
+        if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
+        if (n <= 0) return n ? (int)n : (int)DNSTAP_END;
         dnstap_frame_reader_sent(&s->reader, (size_t)n);
     }
-    return true;
+    return DNSTAP__GO;
 }
 
 /* Feeds a block to the source's reader. A negative result ends it. */
@@ -11222,6 +11607,8 @@ static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p
     while (size) {
         used = dnstap_frame_reader_feed(&s->reader, p, size, &frame);
         if (used < 0) return used == DNSTAP_END ? DNSTAP_OK : (int)used;
+        if (s->state == DNSTAP_GREETING && s->reader.state == DNSTAP_READER_DATA)
+            dnstap__source_begin(sink, s);
         if (dnstap__take_frame(sink, s, &frame, &r)) dnstap__hand_out(sink, &r);
         p += used;
         size -= (size_t)used;
@@ -11229,7 +11616,7 @@ static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p
     return DNSTAP_OK;
 }
 
-/* One read. GO: more may be there; WAIT: not now; negative: the source is gone. */
+/* One read. GO: more may be there; WAIT: not now. */
 static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
 {
     dnstap_reader_state before = s->reader.state;
@@ -11237,63 +11624,97 @@ static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
     long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
     int result;
 
+    s->events = (short)(s->events | wants);
+    if (n == DNSTAP_END) return dnstap__source_closed(sink, s);
+    if (n < 0 && n != DNSTAP_AGAIN) return dnstap__drop_transport(sink, s, (int)n);
     if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
-    if (n == DNSTAP_END)
-        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader),
-                            dnstap__end_text(&s->reader)),
-               DNSTAP_END;
-    if (n < 0) return dnstap__drop(sink, s, (int)n, strerror(errno)), DNSTAP_END;
     result = dnstap__digest(sink, s, sink->block, (size_t)n);
-    if (s->reader.state != before || before == DNSTAP_READER_DATA) s->since = sink->now;
-    if (result < 0) return dnstap__drop(sink, s, result, NULL), DNSTAP_END;
-    /* a peer that closes without waiting for FINISH has said STOP all the same */
-    if (!dnstap__reply(s) || (s->reader.state == DNSTAP_READER_END && !s->blocked))
-        return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader), NULL), DNSTAP_END;
-    return n == DNSTAP__BLOCK ? DNSTAP__GO : DNSTAP__WAIT;
+    if (result < 0) return dnstap__drop(sink, s, result, NULL);
+    if (s->reader.state != before || before == DNSTAP_READER_DATA) s->heard = sink->now;
+    if (s->reader.state == DNSTAP_READER_END) dnstap__source_enter(sink, s, DNSTAP_STOPPING);
+    return s->tls || n == DNSTAP__BLOCK || s->state == DNSTAP_STOPPING ? DNSTAP__GO : DNSTAP__WAIT;
+}
+
+/* What comes, and the answer that it calls for. */
+static int dnstap__source_stream(dnstap_sink *sink, dnstap__source *s)
+{
+    int more = dnstap__read_source(sink, s), result;
+
+    if (s->state != DNSTAP_GREETING && s->state != DNSTAP_STARTED) return more;
+    result = dnstap__reply(s);
+    return result < 0 ? dnstap__drop_transport(sink, s, result) : more;
+}
+
+/* A peer that closes without waiting for FINISH has said STOP all the same. */
+static int dnstap__source_stop(dnstap_sink *sink, dnstap__source *s)
+{
+    int result = dnstap__reply(s);
+
+    if (result == DNSTAP__WAIT) return DNSTAP__WAIT;
+    if (result < 0) return dnstap__drop(sink, s, DNSTAP_OK, NULL);
+    return dnstap__source_enter(sink, s, DNSTAP_SHUTTING);
+}
+
+static int dnstap__source_shut(dnstap_sink *sink, dnstap__source *s)
+{
+    int result = s->transport.shut ? (s->transport.shut)(s->transport.self, &s->events) : DNSTAP_OK;
+
+    return result == DNSTAP_AGAIN ? DNSTAP__WAIT : dnstap__drop(sink, s, DNSTAP_OK, NULL);
+}
+
+/* One state's turn: GO or WAIT. */
+static int dnstap__source_step(dnstap_sink *sink, dnstap__source *s)
+{
+    s->events = 0;
+    switch (s->state) {
+    case DNSTAP_RESOLVING:
+        return dnstap__source_resolve(sink, s);
+    case DNSTAP_CONNECTING:
+        return dnstap__source_connect(sink, s);
+    case DNSTAP_SECURING:
+        return dnstap__source_secure(sink, s);
+    case DNSTAP_GREETING:
+    case DNSTAP_STARTED:
+        return dnstap__source_stream(sink, s);
+    case DNSTAP_STOPPING:
+        return dnstap__source_stop(sink, s);
+    case DNSTAP_SHUTTING:
+        return dnstap__source_shut(sink, s);
+    default:
+        return dnstap__source_dial(sink, s);
+    }
 }
 
 static void dnstap__serve(dnstap_sink *sink, dnstap__source *s)
 {
-    unsigned reads = 0;
+    unsigned steps = 0;
     int more = DNSTAP__GO;
 
-    if (s->blocked && !dnstap__reply(s)) {
-        dnstap__drop(sink, s, DNSTAP_SYSTEM, strerror(errno));
-        return;
-    }
-    while (more > 0 && ++reads <= DNSTAP__READS) more = dnstap__read_source(sink, s);
-    if (more >= 0 && sink->now >= dnstap__source_end(sink, s))
-        dnstap__drop(sink, s, DNSTAP_TIMEOUT,
-                     s->reader.state == DNSTAP_READER_DATA ? "silent for longer than idle_ms"
-                                                           : "no handshake before the deadline");
+    while (more > 0 && ++steps <= DNSTAP__READS) more = dnstap__source_step(sink, s);
+    if (sink->now >= dnstap__source_end(sink, s)) dnstap__source_late(sink, s);
 }
+
+/* -- accepting -- */
 
 static dnstap__source *dnstap__free_source(dnstap_sink *sink)
 {
     uint32_t i;
 
     for (i = 0; i < sink->options.max_connections; i++)
-        if (dnstap__source_fd(&sink->sources[i]) < 0) return &sink->sources[i];
+        if (sink->sources[i].state == DNSTAP_IDLE) return &sink->sources[i];
     return NULL;
 }
 
 /* A connection has come. */
 static void dnstap__add_source(dnstap_sink *sink, dnstap__source *s, int fd, const char *peer)
 {
-    dnstap_received r;
-
-    s->transport = dnstap__socket_adopt(&s->medium.socket, fd, sink->listener.family, 0);
-    s->number = ++sink->numbers;
-    s->index = 0;
-    s->since = sink->now;
-    s->blocked = false;
-    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size,
-                             !sink->options.unidirectional);
+    dnstap__renew_sink(sink);
+    s->lower = dnstap__socket_adopt(&s->medium.socket, fd, sink->listener.family, 0);
+    dnstap__secure_source(sink, s);
     dnstap__format(s->peer, sizeof s->peer, "%s", peer);
-    sink->status.connections++;
-    sink->status.open++;
-    dnstap__fill_received(s, &r, DNSTAP_SINK_OPENED);
-    dnstap__hand_out(sink, &r);
+    dnstap__source_enter(sink, s, DNSTAP_SECURING);
+    dnstap__count_source(sink, s, "");
+    dnstap__serve(sink, s);
 }
 
 /* Tells of a connection that did not become one of ours. */
@@ -11305,6 +11726,7 @@ static void dnstap__refuse_one(dnstap_sink *sink, int result, const char *peer, 
     r.kind = DNSTAP_SINK_REFUSED;
     r.result = result;
     r.peer = peer;
+    r.subject = "";
     r.text = text;
     dnstap__hand_out(sink, &r);
 }
@@ -11335,144 +11757,177 @@ static bool dnstap__accept_one(dnstap_sink *sink)
     dnstap__refuse_one(sink, DNSTAP_NO_PLACE, peer, dnstap_strerror(DNSTAP_NO_PLACE));
     return true;
 }
-
-static int dnstap__open_listener(dnstap_sink *sink, dnstap_error *error)
-{
-    return dnstap__listener_open(&sink->listener, &sink->target, sink->endpoint, error);
-}
-
-static void dnstap__service_listener(dnstap_sink *sink)
-{
-    uint32_t i, accepts = 0;
-
-    for (i = 0; i < sink->options.max_connections; i++)
-        if (dnstap__source_fd(&sink->sources[i]) >= 0) dnstap__serve(sink, &sink->sources[i]);
-    while (accepts++ < 64 && dnstap__accept_one(sink)) {
-    }
-}
-#else
-static int dnstap__open_listener(dnstap_sink *sink, dnstap_error *error)
-{
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
-                        sink->endpoint);
-}
-static void dnstap__service_listener(dnstap_sink *sink) { (void)sink; }
 #endif
 
-#if DNSTAP__HAS_FILES
-static const char *dnstap__source_error(const dnstap__source *s)
-{
-    return s->transport.error ? (s->transport.error)(s->transport.self) : strerror(errno);
-}
+/* ---- >>serve ------------------------------------------------------------------------------ */
 
-static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
-{
-    dnstap__source *s = &sink->sources[0];
-    short wants;
-
-    s->transport = dnstap__input_transport(&s->medium.file, sink->target.path);
-    if (sink->options.transport) s->transport = *sink->options.transport;
-    s->number = ++sink->numbers;
-    if (s->transport.start && (s->transport.start)(s->transport.self, &wants) < 0)
-        return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s", sink->target.path,
-                            dnstap__source_error(s));
-    sink->status.connections = sink->status.open = 1;
-    dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
-    dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
-    return DNSTAP_OK;
-}
-
-/* How the file ended, now and from now on. */
-static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int result,
-                             const char *text)
+/* A sink's life: options and memory, what is listened on, dialled or read, its turns, its end. In:
+ * options, calls from a poll loop; out: descriptors and a timeout for it. Always: one thread at a
+ * time; a turn is bounded; what fails to open leaves nothing open. */
+#if DNSTAP__HAS_SINK
+#if DNSTAP__HAS_SOCKETS
+static int dnstap__open_dialler(dnstap_sink *sink, dnstap_error *error)
 {
     dnstap__source *s = &sink->sources[0];
+    dnstap__opening o;
+    int result;
 
-    sink->file_end = result;
-    (s->transport.close)(s->transport.self); /* nothing to poll for any more */
-    dnstap__fill_received(s, received, DNSTAP_SINK_CLOSED);
-    received->result = result;
-    received->text = text ? text : dnstap_strerror(result);
-    sink->status.open = 0;
-    sink->status.failed = result != DNSTAP_OK && result != DNSTAP_END;
-    return result == DNSTAP_OK ? DNSTAP_END : result;
+    memset(&o, 0, sizeof o);
+    o.endpoint = sink->common.endpoint;
+    o.target = &sink->target;
+    dnstap__format(s->peer, sizeof s->peer, "%s", o.endpoint);
+    result = (sink->target.scheme->open)(&o, &s->medium, &s->lower, error);
+    if (result < 0) return result;
+    dnstap__secure_source(sink, s);
+    if (!dnstap__is(&sink->target, DNSTAP__HOSTED)) return DNSTAP_OK;
+    return dnstap__names_open(&sink->dial.names, &o, sink->common.resolve != NULL, error);
 }
 
-/* One read: DNSTAP_OK; DNSTAP_AGAIN when a signal came instead; else the end. */
-static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
-{
-    dnstap__source *s = &sink->sources[0];
-    short wants;
-    long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
-
-    if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
-    if (n == DNSTAP_END)
-        return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
-                                 dnstap__end_text(&s->reader));
-    if (n < 0) return dnstap__end_input(sink, received, (int)n, dnstap__source_error(s));
-    sink->block_used = 0;
-    sink->block_have = (size_t)n;
-    return DNSTAP_OK;
-}
-
-/* The next frame in the block; DNSTAP_AGAIN when all of it is taken. */
-static int dnstap__next_in_block(dnstap_sink *sink, dnstap_received *received)
-{
-    dnstap__source *s = &sink->sources[0];
-    dnstap_frame frame;
-    long used;
-
-    while (sink->block_used < sink->block_have) {
-        used = dnstap_frame_reader_feed(&s->reader, sink->block + sink->block_used,
-                                        sink->block_have - sink->block_used, &frame);
-        if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
-        if (used < 0) return dnstap__end_input(sink, received, (int)used, NULL);
-        sink->block_used += (size_t)used;
-        if (dnstap__take_frame(sink, s, &frame, received)) return DNSTAP_OK;
-    }
-    return DNSTAP_AGAIN;
-}
-
-DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+static int dnstap__open_sources(dnstap_sink *sink, dnstap_error *error)
 {
     int result;
 
-    if (sink->listener.fd >= 0) return DNSTAP_UNSUPPORTED;
-    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
-    while ((result = dnstap__next_in_block(sink, received)) == DNSTAP_AGAIN) {
-        result = dnstap__fill_block(sink, received);
-        if (result < 0 && result != DNSTAP_AGAIN) return result;
-    }
+    if (sink->options.connect) return dnstap__open_dialler(sink, error);
+    result = dnstap__listener_open(&sink->listener, &sink->target, sink->common.endpoint, error);
+    sink->status.port = sink->listener.port;
     return result;
 }
 
-/* One read, for what is no file but a pipe must not be waited for; and all frames that it ended. */
-static void dnstap__service_file(dnstap_sink *sink)
+static void dnstap__service_sources(dnstap_sink *sink)
 {
-    dnstap_received received;
-    int result = DNSTAP_AGAIN;
+    uint32_t i, n = sink->options.max_connections, accepts = 0;
+    dnstap__source *s;
 
-    if (!sink->status.open) return;
-    if (sink->block_used == sink->block_have) result = dnstap__fill_block(sink, &received);
-    if (result < 0 && result != DNSTAP_AGAIN) dnstap__hand_out(sink, &received);
-    while (sink->status.open && dnstap__next_in_block(sink, &received) != DNSTAP_AGAIN)
-        dnstap__hand_out(sink, &received);
+    sink->steps = 1;
+    for (i = 0; i < n; i++) {
+        s = &sink->sources[(sink->turn + i) % n];
+        if (s->state != DNSTAP_IDLE || sink->options.connect) dnstap__serve(sink, s);
+    }
+    sink->turn = (sink->turn + 1) % n;
+    while (!sink->options.connect && accepts++ < 64 && dnstap__accept_one(sink)) {
+    }
 }
 
+/* What poll is to wait for: the look-up's end, or what the transport waits for. */
+static int dnstap__wait_fd(const dnstap_sink *sink, const dnstap__source *s)
+{
+    return s->state == DNSTAP_RESOLVING ? sink->dial.names.fd : dnstap__source_fd(s);
+}
+
+static short dnstap__wait_events(const dnstap__source *s)
+{
+    bool hears = s->state <= DNSTAP_STARTED && s->state != DNSTAP_CONNECTING;
+
+    return (short)(s->events | (hears ? POLLIN : 0));
+}
+
+/* When a source is due; what no descriptor tells of is looked at soon. */
+static uint64_t dnstap__source_due(const dnstap_sink *sink, const dnstap__source *s)
+{
+    uint64_t at = dnstap__source_end(sink, s), look = sink->now + 5;
+    bool blind = dnstap__wait_fd(sink, s) < 0 || !dnstap__wait_events(s);
+
+    if (s->state == DNSTAP_IDLE || s->state == DNSTAP_BROKEN)
+        return sink->options.connect ? sink->dial.retry_at : UINT64_MAX;
+    return blind && look < at ? look : at;
+}
+
+/* What a sink says goodbye to: over TLS nothing shall look cut. */
+static void dnstap__part_source(dnstap__source *s)
+{
+    short wants = 0;
+
+    if (s->state == DNSTAP_STARTED && s->transport.shut)
+        (void)(s->transport.shut)(s->transport.self, &wants);
+}
 #else
-static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
+static int dnstap__open_sources(dnstap_sink *sink, dnstap_error *error)
 {
-    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no files",
-                        sink->endpoint);
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has no sockets",
+                        sink->common.endpoint);
 }
-static void dnstap__service_file(dnstap_sink *sink) { (void)sink; }
-
-DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
+static void dnstap__service_sources(dnstap_sink *sink) { (void)sink; }
+static void dnstap__part_source(dnstap__source *s) { (void)s; }
+static uint64_t dnstap__source_due(const dnstap_sink *sink, const dnstap__source *s)
 {
-    (void)sink, (void)received;
-    return DNSTAP_UNSUPPORTED;
+    (void)sink, (void)s;
+    return UINT64_MAX;
+}
+static int dnstap__wait_fd(const dnstap_sink *sink, const dnstap__source *s)
+{
+    (void)sink;
+    return dnstap__source_fd(s);
+}
+static short dnstap__wait_events(const dnstap__source *s)
+{
+    (void)s;
+    return POLLIN;
 }
 #endif
+
+#if DNSTAP__HAS_TLS
+/* A producer, or a tap that listens, sends records of any size. */
+static dnstap__tls_settings dnstap__sink_tls(const dnstap_sink *sink)
+{
+    dnstap__tls_settings set = dnstap__tls_settings_of(&sink->common, sink->target.host);
+
+    set.input = BR_SSL_BUFSIZE_INPUT;
+    return set;
+}
+
+static void dnstap__carve_sink_tls(dnstap_sink *sink, dnstap__arena *a)
+{
+    dnstap__tls_settings set = dnstap__sink_tls(sink);
+    uint32_t i;
+
+    sink->tls = dnstap__tls_carve_config(a, &set);
+    for (i = 0; i < sink->options.max_connections; i++)
+        sink->sources[i].tls = dnstap__tls_carve(a, &set);
+}
+
+static int dnstap__load_sink_tls(dnstap_sink *sink, dnstap_error *error)
+{
+    dnstap__tls_settings set = dnstap__sink_tls(sink);
+
+    return sink->tls ? dnstap__tls_load(sink->tls, &set, error) : DNSTAP_OK;
+}
+#else
+static void dnstap__carve_sink_tls(dnstap_sink *sink, dnstap__arena *a) { (void)sink, (void)a; }
+static int dnstap__load_sink_tls(dnstap_sink *sink, dnstap_error *error)
+{
+    (void)sink, (void)error;
+    return DNSTAP_OK;
+}
+#endif
+
+/* What lies in one block: strings, and TLS. */
+static void dnstap__carve_sink(dnstap_sink *sink, dnstap__arena *a)
+{
+    dnstap__take_options(a, &sink->common);
+    if (dnstap__is(&sink->target, DNSTAP__SECURE)) dnstap__carve_sink_tls(sink, a);
+}
+
+/* Adds up what is to be carved, and carves it. The path is inside the endpoint. */
+static int dnstap__sink_block(dnstap_sink *sink)
+{
+    dnstap_options given = sink->common;
+    dnstap__arena a;
+
+    memset(&a, 0, sizeof a);
+    a.size = SIZE_MAX;
+    dnstap__carve_sink(sink, &a);
+    sink->common = given;
+    sink->memory = DNSTAP_MALLOC(a.used);
+    if (!sink->memory) return DNSTAP_NO_MEMORY;
+    a.base = (uint8_t *)sink->memory;
+    a.size = a.used;
+    a.used = 0;
+    dnstap__carve_sink(sink, &a);
+    DNSTAP_ASSERT(!a.overflow && a.used == a.size);
+    if (sink->target.path)
+        sink->target.path = sink->common.endpoint + (sink->target.path - given.endpoint);
+    return DNSTAP_OK;
+}
 
 static int dnstap__sink_memory(dnstap_sink *sink)
 {
@@ -11490,45 +11945,72 @@ static int dnstap__sink_memory(dnstap_sink *sink)
         s->reader.buffer = (uint8_t *)DNSTAP_MALLOC(s->reader.size);
         if (!s->reader.buffer) return DNSTAP_NO_MEMORY;
     }
+    return dnstap__sink_block(sink);
+}
+
+/* What of the options a tap has, too. */
+static void dnstap__sink_common(dnstap_sink *sink)
+{
+    const dnstap_sink_options *from = &sink->options;
+    dnstap_options *to = &sink->common;
+
+    to->endpoint = from->endpoint;
+    to->listen = !from->connect;
+    to->skipverify = from->skipverify;
+    to->ca_file = from->ca_file;
+    to->cert_file = from->cert_file;
+    to->key_file = from->key_file;
+    to->server_name = from->server_name;
+    to->user = from->user;
+    to->unix_time = from->unix_time;
+    to->entropy = from->entropy;
+    to->resolve = from->resolve;
+}
+
+/* Options with their defaults, and what they lead to. */
+static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
+{
+    dnstap_sink_options *o = &sink->options;
+    int result;
+
+    if (!o->max_frame) o->max_frame = 1u << 20;
+    if (!o->timeout_ms) o->timeout_ms = 4000;
+    if (!o->max_connections) o->max_connections = 64;
+    if (!o->monotonic_ms) o->monotonic_ms = dnstap__clock_ms;
+    if (o->max_frame < 8 + DNSTAP_FRAME_CONTROL_MAX || o->max_frame > 1u << 30)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "max_frame is %lu; give 520 bytes to 1 GiB",
+                            (unsigned long)o->max_frame);
+    if (o->max_connections > 4096)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "max_connections is %u; give 1 to 4096",
+                            (unsigned)o->max_connections);
+    dnstap__sink_common(sink);
+    result = dnstap__find_target(&sink->target, &sink->common, error);
+    if (result < 0) return result;
+    if (o->connect && dnstap__reads_file(sink))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "%s: a file is read; connect to unix://, tcp:// or tls://",
+                            o->endpoint);
+    if (o->connect || dnstap__reads_file(sink)) o->max_connections = 1;
     return DNSTAP_OK;
 }
 
-/* Options, memory, and what is listened on or read. What fails is freed by dnstap_sink_close. */
-static int dnstap__sink_prepare(dnstap_sink *sink, const dnstap_sink_options *options,
-                                dnstap_error *error)
+/* Options, memory, and what is listened on, dialled or read; certificates first: nothing is bound in
+ * vain. What fails is freed by dnstap_sink_close. */
+static int dnstap__sink_prepare(dnstap_sink *sink, dnstap_error *error)
 {
-    size_t size = strlen(options->endpoint ? options->endpoint : "") + 1;
-    int result;
+    int result = dnstap__resolve_sink(sink, error);
 
-    sink->options = *options;
-    if (!sink->options.max_frame) sink->options.max_frame = 1u << 20;
-    if (!sink->options.timeout_ms) sink->options.timeout_ms = 4000;
-    if (!sink->options.max_connections) sink->options.max_connections = 64;
-    if (!sink->options.monotonic_ms) sink->options.monotonic_ms = dnstap__clock_ms;
-    if (sink->options.max_frame < 8 + DNSTAP_FRAME_CONTROL_MAX ||
-        sink->options.max_frame > 1u << 30)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "max_frame is %lu; give 520 bytes to 1 GiB",
-                            (unsigned long)sink->options.max_frame);
-    if (sink->options.max_connections > 4096)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "max_connections is %u; give 1 to 4096",
-                            (unsigned)sink->options.max_connections);
-    sink->endpoint = (char *)DNSTAP_MALLOC(size);
-    if (!sink->endpoint) return dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no memory for a sink");
-    memcpy(sink->endpoint, options->endpoint ? options->endpoint : "", size);
-    result = dnstap__parse_endpoint(&sink->target, sink->endpoint, true, error);
     if (result < 0) return result;
-    if (dnstap__is(&sink->target, DNSTAP__SECURE))
-        return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: sinks have no TLS yet; use tcp://",
-                            sink->endpoint);
-    if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) sink->options.max_connections = 1;
     if (dnstap__sink_memory(sink) < 0)
         return dnstap__fail(
             error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);
-    dnstap__sink_now(sink);
-    if (!dnstap__is(&sink->target, DNSTAP__LISTENS)) return dnstap__open_input(sink, error);
-    return dnstap__open_listener(sink, error);
+    dnstap__dialler_init(&sink->dial, dnstap__sink_now(sink), sink);
+    result = dnstap__load_sink_tls(sink, error);
+    if (result < 0) return result;
+    if (dnstap__reads_file(sink)) return dnstap__open_input(sink, error);
+    return dnstap__open_sources(sink, error);
 }
 
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error)
@@ -11541,8 +12023,9 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
         return NULL;
     }
     memset(sink, 0, sizeof *sink);
-    sink->listener.fd = -1;
-    if (dnstap__sink_prepare(sink, options, error) == DNSTAP_OK) return sink;
+    sink->listener.fd = sink->dial.names.fd = -1;
+    sink->options = *options;
+    if (dnstap__sink_prepare(sink, error) == DNSTAP_OK) return sink;
     dnstap_sink_close(sink);
     return NULL;
 }
@@ -11550,28 +12033,25 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
     dnstap__sink_now(sink);
-    if (sink->listener.fd < 0)
-        dnstap__service_file(sink);
-    else
-        dnstap__service_listener(sink);
-    return sink->listener.fd < 0 && !sink->status.open ? DNSTAP_END : DNSTAP_OK;
+    if (!dnstap__reads_file(sink)) {
+        dnstap__service_sources(sink);
+        return DNSTAP_OK;
+    }
+    dnstap__service_file(sink);
+    return sink->status.open ? DNSTAP_OK : DNSTAP_END;
 }
 
-/* The sources' descriptors, behind the n that are there; *at: when the first is to be closed. */
+/* The sources' descriptors, behind the n that are there; *at: when the first is due. */
 static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, int n, int max,
                                   uint64_t *at)
 {
     const dnstap__source *s;
-    uint64_t end;
-    uint32_t i;
+    uint64_t due;
 
-    for (i = 0; i < sink->options.max_connections; i++) {
-        s = &sink->sources[i];
-        if (dnstap__source_fd(s) < 0) continue;
-        n = dnstap__add_pollfd(fds, n, max, dnstap__source_fd(s),
-                               s->blocked ? POLLIN | POLLOUT : POLLIN);
-        end = dnstap__source_end(sink, s);
-        if (end < *at) *at = end;
+    for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++) {
+        n = dnstap__add_pollfd(fds, n, max, dnstap__wait_fd(sink, s), dnstap__wait_events(s));
+        due = dnstap__source_due(sink, s);
+        if (due < *at) *at = due;
     }
     return n;
 }
@@ -11579,7 +12059,7 @@ static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, i
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
 {
     uint64_t now = dnstap__sink_now(sink), at = UINT64_MAX;
-    bool reads = sink->listener.fd < 0, pauses = now < sink->accept_at;
+    bool reads = dnstap__reads_file(sink), pauses = now < sink->accept_at;
     int n = dnstap__add_pollfd(fds, 0, max, pauses ? -1 : sink->listener.fd, POLLIN);
 
     *timeout_ms = -1;
@@ -11597,6 +12077,8 @@ DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int ma
 DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status)
 {
     *status = sink->status;
+    status->state = sink->options.connect ? sink->sources[0].state : DNSTAP_LISTENING;
+    if (dnstap__reads_file(sink)) status->state = status->open ? DNSTAP_STARTED : DNSTAP_FINISHED;
 }
 
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
@@ -11607,13 +12089,15 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
     if (!sink) return;
     for (i = 0; sink->sources && i < sink->options.max_connections; i++) {
         s = &sink->sources[i];
-        if (s->number) (s->transport.close)(s->transport.self);
+        dnstap__part_source(s);
+        if (s->transport.close) (s->transport.close)(s->transport.self);
         if (s->reader.buffer) DNSTAP_FREE(s->reader.buffer);
     }
+    dnstap__names_leave(&sink->dial.names);
     dnstap__listener_close(&sink->listener);
     if (sink->sources) DNSTAP_FREE(sink->sources);
     if (sink->block) DNSTAP_FREE(sink->block);
-    if (sink->endpoint) DNSTAP_FREE(sink->endpoint);
+    if (sink->memory) DNSTAP_FREE(sink->memory);
     DNSTAP_FREE(sink);
 }
 #endif
