@@ -12,7 +12,7 @@
 /* Says something about the stream that r belongs to. */
 static void tell(const input *in, const dnstap_received *r, const char *what)
 {
-    if (in->file)
+    if (in->file || r->connection == 0)
         complain("%s: %s", in->name, what);
     else
         complain("%s: connection %" PRIu32 ": %s", in->name, r->connection, what);
@@ -81,11 +81,20 @@ static void refuse(input *in, const dnstap_received *r)
     complain("%s: all places are taken; refused so far: %" PRIu64, in->name, in->refused);
 }
 
+/* Who it is, where the certificate says so; and how long it was away. */
+static void begin_stream(input *in, const dnstap_received *r)
+{
+    char what[192];
+    snprintf(what, sizeof what, "opened%s%s%s%s", *r->subject ? " by " : "", r->subject,
+             *r->text ? ", " : "", r->text);
+    tell(in, r, what);
+}
+
 static void receive(void *user, const dnstap_received *r)
 {
     input *in = (input *)user;
     if (r->kind == DNSTAP_SINK_OPENED && !in->file) {
-        tell(in, r, "opened");
+        begin_stream(in, r);
     } else if (r->kind == DNSTAP_SINK_MESSAGE) {
         if (!r->message) lose_frame(in, r, dnstap_strerror(r->result));
         output_put(in->out, r);
@@ -95,24 +104,32 @@ static void receive(void *user, const dnstap_received *r)
         refuse(in, r);
     } else if (r->kind == DNSTAP_SINK_CLOSED) {
         end_stream(in, r);
+    } else if (r->kind == DNSTAP_SINK_NOTE) {
+        complain("%s: %s", in->name, r->text);
     }
 }
 
-bool input_open(input *in, char flag, const char *name, output *out)
+/* What the library calls it. */
+static void make_endpoint(text *t, char flag, const char *name)
 {
-    const char *scheme = flag == 'r' ? "file://" : flag == 'u' ? "unix://" : "tcp://";
+    const bool whole = (flag == 'l' || flag == 'c') && (*name == '/' || strstr(name, "://"));
+    if (!whole) text_string(t, flag == 'r' ? "file://" : flag == 'u' ? "unix://" : "tcp://");
+    text_bytes(t, name, strlen(name) + 1);
+}
+
+bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls)
+{
+    dnstap_sink_options options = *tls;
     text endpoint = {0};
-    dnstap_sink_options options = {0};
     dnstap_error error;
     in->file = flag == 'r';
+    in->connects = options.connect = flag == 'c';
     if (in->file && !strcmp(name, "-")) {
         name = "standard input";
         options.transport = &standard_input;
     }
     in->name = name;
-    in->out = out;
-    text_string(&endpoint, scheme);
-    text_bytes(&endpoint, name, strlen(name) + 1);
+    make_endpoint(&endpoint, flag, name);
     options.endpoint = endpoint.data;
     options.user = in;
     options.receive = receive;

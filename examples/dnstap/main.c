@@ -16,29 +16,30 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: dnstap [-r FILE]... [-u PATH]... [-l HOST:PORT]... [-w FILE] [FORMAT]\n"
+    "usage: dnstap [-r FILE | -u PATH | -l WHERE | -c WHERE]... [-w FILE] [FORMAT]\n"
     "       dnstap --check-config FILE [--lenient]\n"
     "Receives DNS events as dnstap, and prints or stores them.\n"
     "inputs, as many as you like:\n"
     "  -r FILE       read a Frame Streams file (-: standard input)\n"
     "  -u PATH       listen on a unix socket (@NAME: one without a file)\n"
-    "  -l HOST:PORT  listen on a TCP port (:PORT: on all addresses)\n"
+    "  -l WHERE      listen on HOST:PORT, :PORT (all addresses), tls://HOST:PORT\n"
+    "  -c WHERE      connect to a tap that listens there, or on unix://PATH\n"
+    "  --tls-ca FILE, --tls-cert FILE --tls-key FILE   tls://: the peer's CAs; ours\n"
+    "                (needed by -l); --tls-name NAME: in the peer's; --tls-insecure\n"
     "output:\n"
-    "  -w FILE       add to it; without a format: Frame Streams, ready for -r\n"
-    "                - or no -w: standard output; without a format: quiet text\n"
-    "  --overwrite   begin the file anew\n"
+    "  -w FILE       add to it; without a format: Frame Streams, ready for -r;\n"
+    "                --overwrite: begin it anew. - or no -w: standard output, as -q\n"
     "formats:\n"
     "  -q            quiet text, a line a message, as golang-dnstap prints it; but a\n"
     "                question is shown even when records behind it are malformed\n"
     "  --exact       JSON with every field as it came, bytes in hex\n"
-    "other:\n"
+    "other: -h, --help: this; --version: the version\n"
     "  --check-config FILE   read configuration text and print its taps, an object a\n"
     "                line; --lenient: what CoreDNS takes, and with its meaning\n"
-    "  -h, --help    this; --version: the version\n"
-    "It runs until its files are read, with a socket until SIGINT or SIGTERM. SIGHUP:\n"
-    "the file is ended, and what is at its path then is gone on with (log rotation).\n"
-    "Exit status: 0 all well, 1 an input or output failed, if only in part (a cut\n"
-    "file does, a silent connection does not), 2 usage, or configuration refused.\n";
+    "It runs until files are read, with a socket until SIGINT or SIGTERM. SIGHUP: it\n"
+    "goes on in what is at the file's path then. Exit status: 0 all well, 1 an input\n"
+    "or output failed, if only in part (a cut file does, a silent connection does\n"
+    "not), 2 usage, or configuration refused.\n";
 
 void complain(const char *format, ...)
 {
@@ -66,7 +67,9 @@ static const struct flag {
     {"r", 'r', true},        {"u", 'u', true},          {"l", 'l', true},
     {"w", 'w', true},        {"overwrite", 'o', false}, {"q", 'q', false},
     {"exact", 'x', false},   {"h", 'h', false},         {"help", 'h', false},
-    {"version", 'v', false}, {"lenient", 'n', false},   {"check-config", 'c', true},
+    {"version", 'v', false}, {"lenient", 'n', false},   {"check-config", 'k', true},
+    {"c", 'c', true},        {"tls-ca", 'A', true},     {"tls-cert", 'C', true},
+    {"tls-key", 'K', true},  {"tls-name", 'N', true},   {"tls-insecure", 'I', false},
 };
 
 typedef struct source {
@@ -78,7 +81,9 @@ typedef struct settings {
     source *sources; /* room for as many as there are arguments */
     int count;
     const char *write;
-    const char *config; /* to check; NULL: none */
+    dnstap_sink_options tls; /* its fields of TLS, for all that is tls:// */
+    const char *tls_flag;    /* the last that was given; NULL: none */
+    const char *config;      /* to check; NULL: none */
     bool lenient;
     bool overwrite;
     text_format *format; /* NULL: as the output asks for */
@@ -108,8 +113,35 @@ static int choose_format(settings *s, const char *flag, text_format *format)
     return GO_ON;
 }
 
+/* False: it is no flag of TLS. */
+static bool apply_tls(settings *s, char id, const char *argument, const char *value)
+{
+    switch (id) {
+    case 'A':
+        s->tls.ca_file = value;
+        break;
+    case 'C':
+        s->tls.cert_file = value;
+        break;
+    case 'K':
+        s->tls.key_file = value;
+        break;
+    case 'N':
+        s->tls.server_name = value;
+        break;
+    case 'I':
+        s->tls.skipverify = true;
+        break;
+    default:
+        return false;
+    }
+    s->tls_flag = argument;
+    return true;
+}
+
 static int apply(settings *s, char id, const char *argument, const char *value)
 {
+    if (apply_tls(s, id, argument, value)) return GO_ON;
     switch (id) {
     case 'w':
         if (s->write) return wrong(argument, "there can be one output only");
@@ -122,7 +154,7 @@ static int apply(settings *s, char id, const char *argument, const char *value)
         return choose_format(s, argument, quiet_print);
     case 'x':
         return choose_format(s, argument, exact_print);
-    case 'c':
+    case 'k':
         s->config = value;
         return GO_ON;
     case 'n':
@@ -151,6 +183,13 @@ static int boolean(const char *s)
     return -1;
 }
 
+static bool any_tls(const settings *s)
+{
+    for (int i = 0; i < s->count; i++)
+        if (!strncmp(s->sources[i].name, "tls://", 6)) return true;
+    return false;
+}
+
 /* GO_ON, or the status to exit with. */
 static int parse_flags(settings *s, char **arguments)
 {
@@ -164,11 +203,13 @@ static int parse_flags(settings *s, char **arguments)
         const int status = apply(s, f->id, given, value);
         if (status != GO_ON) return status;
     }
-    if (s->config && (s->count || s->write || s->overwrite || s->format))
+    if (s->config && (s->count || s->write || s->overwrite || s->format || s->tls_flag))
         return wrong("--check-config", "goes with --lenient only");
     if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
     if (s->config) return check_config(s->config, s->lenient) ? EXIT_SUCCESS : EXIT_USAGE;
-    return s->count > 0 ? GO_ON : wrong("no input", "give -r, -u or -l");
+    if (s->count == 0) return wrong("no input", "give -r, -u, -l or -c");
+    if (s->tls_flag && !any_tls(s)) return wrong(s->tls_flag, "no input is tls://");
+    return GO_ON;
 }
 
 /* ---- signals ------------------------------------------------------------------------------- */
@@ -301,16 +342,20 @@ static bool is_input(const settings *s, const char *path)
 static bool open_all(tool *t)
 {
     const settings *s = &t->settings;
-    for (int i = 0; i < s->count; i++)
-        if (!input_open(&t->inputs[i], s->sources[i].flag, s->sources[i].name, &t->out))
+    for (int i = 0; i < s->count; i++) {
+        t->inputs[i].out = &t->out;
+        if (!input_open(&t->inputs[i], s->sources[i].flag, s->sources[i].name, &s->tls))
             return false;
+    }
     if (is_input(s, s->write)) {
         complain("%s: is an input, too", s->write);
         return false;
     }
     if (!output_open(&t->out, s->write, s->format, s->overwrite)) return false;
     for (int i = 0; i < s->count; i++)
-        if (!t->inputs[i].file) complain("%s: listening", t->inputs[i].name);
+        if (!t->inputs[i].file)
+            complain("%s: %s", t->inputs[i].name,
+                     t->inputs[i].connects ? "connecting" : "listening");
     return true;
 }
 

@@ -76,12 +76,12 @@ bool output_close(output *out);
 
 /* ---- input.c ------------------------------------------------------------------------------- */
 
-/* A file, or a socket and all its connections. */
+/* A file, a socket and all its connections, or a connection that is made again and again. */
 typedef struct input {
     const char *name;  /* as it was given */
     dnstap_sink *sink; /* NULL: not open */
     output *out;
-    bool file;
+    bool file, connects;
     size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */
     bool failed; /* in part at least, which has been said */
@@ -89,10 +89,11 @@ typedef struct input {
     time_t refused_at; /* when that was said last */
 } input;
 
-/* flag says what name is: r: a file, u: a unix socket, l: host and port. Both return false when the
- * input failed: a file when part of it could not be read, a socket when it could not listen, or
- * when of what a producer has sent a part could not be read. */
-bool input_open(input *in, char flag, const char *name, output *out);
+/* flag says what name is: r: a file, u: a unix socket, l: an endpoint, or host and port, c: the same
+ * of a tap. tls: its fields of TLS. Both return false when the input failed: a file when part of it
+ * could not be read, a socket when it could not listen, or when of what a producer has sent a part
+ * could not be read. */
+bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls);
 bool input_close(input *in);
 
 #endif
