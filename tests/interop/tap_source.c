@@ -1,6 +1,8 @@
 /* Logs COUNT messages of all types to ENDPOINT, and ends when they are delivered. With EXPECT, a
- * file of that name becomes the Frame Streams file that a faithful collector writes of it.
- * Usage: tap_source ENDPOINT COUNT [EXPECT]   Build: make build/tap_source */
+ * file of that name becomes the Frame Streams file that a faithful collector writes of it. With
+ * --listen it waits for a sink there, and logs to that.
+ * Usage: tap_source [--listen] [--ca FILE] [--cert FILE] [--key FILE] ENDPOINT COUNT [EXPECT]
+ * Build: make build/tap_source */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include <arpa/inet.h>
@@ -120,6 +122,35 @@ static int log_event(dnstap_tap *tap, const event *e, unsigned number)
     return dnstap_log(tap, &e->m);
 }
 
+/* The flags at the beginning; how many arguments they are, or -1. */
+static int take_flags(dnstap_options *o, int argc, char **argv)
+{
+    int i = 1;
+    for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
+        if (!strcmp(argv[i], "--listen"))
+            o->listen = true;
+        else if (!strcmp(argv[i], "--ca") && i + 1 < argc)
+            o->ca_file = argv[++i];
+        else if (!strcmp(argv[i], "--cert") && i + 1 < argc)
+            o->cert_file = argv[++i];
+        else if (!strcmp(argv[i], "--key") && i + 1 < argc)
+            o->key_file = argv[++i];
+        else
+            return -1;
+    }
+    return argc - i < 2 ? -1 : i - 1;
+}
+
+/* A listening tap logs nothing while nobody listens to it. */
+static bool heard(dnstap_tap *tap)
+{
+    const struct timespec ms = {0, 1000000};
+    int waited = 0;
+    while (!dnstap_wants(tap, DNSTAP_MSG_CLIENT_QUERY) && waited++ < DEADLINE_MS)
+        nanosleep(&ms, NULL);
+    return dnstap_wants(tap, DNSTAP_MSG_CLIENT_QUERY);
+}
+
 int main(int argc, char **argv)
 {
     dnstap_options options;
@@ -127,10 +158,13 @@ int main(int argc, char **argv)
     dnstap_tap *tap;
     event e;
     unsigned i, count;
-    int result;
-    if (argc < 3) return fprintf(stderr, "usage: tap_source ENDPOINT COUNT [EXPECT]\n"), 2;
-    count = (unsigned)strtoul(argv[2], NULL, 10);
+    int result, flags;
     memset(&options, 0, sizeof options);
+    flags = take_flags(&options, argc, argv);
+    if (flags < 0) return fprintf(stderr, "usage: tap_source [FLAGS] ENDPOINT COUNT [EXPECT]\n"), 2;
+    argc -= flags;
+    argv += flags;
+    count = (unsigned)strtoul(argv[2], NULL, 10);
     options.endpoint = argv[1];
     options.identity = IDENTITY;
     options.version = VERSION;
@@ -140,6 +174,7 @@ int main(int argc, char **argv)
     if (!tap) return fprintf(stderr, "%s\n", error.text), 1;
     if (argc > 3) expect(argv[3], count);
     if (dnstap_start(tap) != DNSTAP_OK) return 1;
+    if (!heard(tap)) return fprintf(stderr, "no sink came\n"), 1;
     for (i = 0; i < count; i++) {
         make_event(&e, i);
         result = log_event(tap, &e, i);
