@@ -7,7 +7,7 @@
 
 /* ---- a world: one sink, the clock, and what it has handed out ---- */
 
-enum { PATIENCE = 20000, KINDS = DNSTAP_SINK_REFUSED + 1 };
+enum { PATIENCE = 20000, KINDS = DNSTAP_SINK_NOTE + 1 };
 
 static struct {
     dnstap_sink *sink;
