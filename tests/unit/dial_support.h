@@ -175,9 +175,9 @@ HELPER void host_begins(void)
 
 /* ---- taps of ours ---- */
 
-static dnstap_tap *tap;
+static __attribute__((unused)) dnstap_tap *tap;
 
-static dnstap_options tap_options(const char *endpoint)
+HELPER dnstap_options tap_options(const char *endpoint)
 {
     dnstap_options o;
 
@@ -189,7 +189,7 @@ static dnstap_options tap_options(const char *endpoint)
     return o;
 }
 
-static void start_tap(const dnstap_options *o)
+HELPER void start_tap(const dnstap_options *o)
 {
     dnstap_error error;
 
