@@ -21,13 +21,13 @@ exits() {
     [ $got = "$want" ] || { echo "exit status $got instead of $want"; return 1; }
 }
 
-# start FLAGS...: starts $listener in the background and waits until it listens
+# start FLAGS...: starts $listener in the background and waits until it listens, or connects
 listener=$tool
 start() {
     rm -f "$dir/out" "$dir/err" "$dir/copy"
     background "$listener" "$@" >"$dir/out" 2>"$dir/err"
-    wait_for 10 eval 'grep -q listening "$dir/err" || ! kill -0 $pid' &&
-        grep listening "$dir/err" || { cat "$dir/err"; return 1; }
+    wait_for 10 eval 'grep -q -E "(listen|connect)ing$" "$dir/err" || ! kill -0 $pid' &&
+        grep -E "(listen|connect)ing$" "$dir/err" || { cat "$dir/err"; return 1; }
 }
 start_tcp() { # FLAGS...: on a free port, which is put into $port
     new_port
