@@ -171,8 +171,8 @@
  *           n = dnstap_sink_pollfds(sink, fds, max, &timeout);
  *       dnstap_sink_close(sink);
  *   max is options.max_connections + 1. A file needs neither poll nor receive: dnstap_sink_next.
- *   With options.connect it goes to a tap that listens, again and again (100 ms to 10 s) until there
- *   is one, and whenever the connection has ended.
+ *   With options.connect it goes to a tap that listens, again and again (100 ms to 10 s) until
+ *   there is one, and whenever the connection has ended.
  *
  * THREADS
  *   Any thread may call dnstap_log, dnstap_wants, dnstap_set_enabled, dnstap_get_status,
@@ -830,8 +830,8 @@ DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int 
 #endif
 #if DNSTAP__POSIX
 /* After poll, which has filled in revents: does what can be done now. fds and n are what
- * dnstap_pollfds has filled. A turn in which nothing is due makes no system call. Not for a tap with
- * a thread of its own. DNSTAP_UNSUPPORTED: the tap is another process's. */
+ * dnstap_pollfds has filled. A turn in which nothing is due makes no system call. Not for a tap
+ * with a thread of its own. DNSTAP_UNSUPPORTED: the tap is another process's. */
 DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int n);
 #endif
 /* The same without word of what poll has found: for what the sink may say, a connection that is up
@@ -10119,7 +10119,8 @@ static int dnstap__service(dnstap_tap *tap)
     return DNSTAP_OK;
 }
 
-/* What poll would say is not known here: what is up, and who might come, is looked at now and then. */
+/* What poll would say is not known here: what is up, and who might come, is looked at now and
+ * then. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap)
 {
     dnstap__link *l;
@@ -10862,8 +10863,8 @@ static void dnstap__say_too_much(dnstap_error *error)
 }
 
 #if DNSTAP__HAS_THREADS
-/* All taps of the process, so that a forked child knows which are not its own: there, those that the
- * parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
+/* All taps of the process, so that a forked child knows which are not its own: there, those that
+ * the parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
 static struct {
     dnstap__mutex lock;
     dnstap_tap *first;
@@ -11101,10 +11102,10 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 
 /* The consumer's side: what accepts, dials or reads, and its sources, each with a transport and a
  * frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each source
- * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where it
- * is, else it is collected in the source's buffer. Always: memory is bounded by max_connections and
- * max_frame, and touched as it is used; a source that fails costs the others nothing. Here is what
- * all sources have in common, and how files are read. */
+ * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where
+ * it is, else it is collected in the source's buffer. Always: memory is bounded by max_connections
+ * and max_frame, and touched as it is used; a source that fails costs the others nothing. Here is
+ * what all sources have in common, and how files are read. */
 #if DNSTAP__HAS_SINK
 enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
 
@@ -11344,12 +11345,13 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
 
 /* ---- >>sources ---------------------------------------------------------------------------- */
 
-/* A sink's connections. They are in the states of a link, which its table in >>tap allows and bounds
- * in time; what differs is who speaks: in GREETING the peer says READY and START, in STARTED it
- * sends, in STOPPING it has said STOP and gets FINISH. One that is dialled goes from IDLE over
- * RESOLVING and CONNECTING, and waits in BROKEN; one that was accepted begins in SECURING, and
- * its place is free again at once. In: what transports say, the time; out: events. Always: whatever
- * ends goes through dnstap__drop, and is told, but not each failure of an outage. */
+/* A sink's connections. They are in the states of a link, which its table in >>tap allows and
+ * bounds in time; what differs is who speaks: in GREETING the peer says READY and START, in
+ * STARTED it sends, in STOPPING it has said STOP and gets FINISH. One that is dialled goes from
+ * IDLE over RESOLVING and CONNECTING, and waits in BROKEN; one that was accepted begins in
+ * SECURING, and its place is free again at once. In: what transports say, the time; out: events.
+ * Always: whatever ends goes through dnstap__drop, and is told, but not each failure of an outage.
+ */
 #if DNSTAP__HAS_SINK && DNSTAP__HAS_SOCKETS
 static int dnstap__source_enter(dnstap_sink *sink, dnstap__source *s, dnstap_state state)
 {
@@ -11568,7 +11570,8 @@ static void dnstap__count_source(dnstap_sink *sink, dnstap__source *s, const cha
     dnstap__hand_out(sink, &r);
 }
 
-/* The stream begins: of a connection that was dialled that is its beginning, and an outage's end. */
+/* The stream begins: of a connection that was dialled that is its beginning, and an outage's end.
+ */
 static void dnstap__source_begin(dnstap_sink *sink, dnstap__source *s)
 {
     char text[64] = "";
@@ -11995,8 +11998,8 @@ static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
     return DNSTAP_OK;
 }
 
-/* Options, memory, and what is listened on, dialled or read; certificates first: nothing is bound in
- * vain. What fails is freed by dnstap_sink_close. */
+/* Options, memory, and what is listened on, dialled or read; certificates first: nothing is bound
+ * in vain. What fails is freed by dnstap_sink_close. */
 static int dnstap__sink_prepare(dnstap_sink *sink, dnstap_error *error)
 {
     int result = dnstap__resolve_sink(sink, error);

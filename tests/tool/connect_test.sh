@@ -2,7 +2,8 @@
 # The tool connects to taps that listen, over unix, tcp and tls, and listens with TLS itself: what
 # a tap has logged is in the file, byte for byte; taps go and come back; who is not trusted.
 # usage: tests/tool/connect_test.sh [BUILD]
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../harness.sh"
+. tests/tool/lib.sh
 source=$build/tap_source
 top=$PWD
 unset SSL_CERT_FILE

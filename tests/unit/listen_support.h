@@ -1,6 +1,6 @@
 /* Sinks that connect to a listening tap, played step by step, for the tests of taps that listen.
- * Include it after tap_peer.h. Each guest has an oracle of its own: what it must be sent begins with
- * the first message after its START. */
+ * Include it after tap_peer.h. Each guest has an oracle of its own: what it must be sent begins
+ * with the first message after its START. */
 #ifndef LISTEN_SUPPORT_H
 #define LISTEN_SUPPORT_H
 

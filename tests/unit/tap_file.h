@@ -49,11 +49,13 @@ HELPER uint64_t check_file(const char *name)
     return o.frames;
 }
 
-HELPER void wait_for_file(const char *name)
+/* Until there is a file of at least so many bytes. One that is empty may not be the tap's yet. */
+HELPER void wait_for_file(const char *name, off_t size)
 {
     uint64_t end = real_ms() + PATIENCE;
+    struct stat now;
 
-    while (access(name, F_OK)) {
+    while (stat(name, &now) || now.st_size < size) {
         assert_true(real_ms() < end);
         poll(NULL, 0, 1);
     }

@@ -1,5 +1,5 @@
-/* A tap that listens: who is let in, who is sent away and why, and what is heard from sinks. Scripted
- * sinks over real sockets, a clock that the test moves. */
+/* A tap that listens: who is let in, who is sent away and why, and what is heard from sinks.
+ * Scripted sinks over real sockets, a clock that the test moves. */
 #define _GNU_SOURCE
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"

@@ -134,18 +134,6 @@ static void *log_on(void *argument)
     return NULL;
 }
 
-/* Until there is a file of at least so many bytes. One that is empty may not be the tap's yet. */
-static void wait_for_file(const char *name, off_t size)
-{
-    uint64_t end = real_ms() + PATIENCE;
-    struct stat now;
-
-    while (stat(name, &now) || now.st_size < size) {
-        assert_true(real_ms() < end);
-        poll(NULL, 0, 1);
-    }
-}
-
 static void test_rotation_loses_nothing_and_cuts_nothing(void **state)
 {
     enum { ROTATIONS = 100 };

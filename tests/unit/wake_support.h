@@ -1,4 +1,5 @@
-/* A transport that has nothing to receive, for the tests of the sleep. Include it after dnstap.h. */
+/* A transport that has nothing to receive, for the tests of the sleep. Include it after dnstap.h.
+ */
 #ifndef WAKE_SUPPORT_H
 #define WAKE_SUPPORT_H
 
