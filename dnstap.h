@@ -5109,9 +5109,10 @@ struct dnstap__scheme;
 typedef struct dnstap__target {
     const struct dnstap__scheme *scheme;
     const char *path; /* inside the endpoint's text; NULL when hosted */
-    char host[254];   /* RFC 1035 §2.3.4: names have at most 253 characters */
+    const char *host; /* "" when not hosted; not inside that text, as it has an end */
     uint16_t port;
 } dnstap__target;
+enum { DNSTAP__HOST_SIZE = 254 }; /* RFC 1035 §2.3.4: names have at most 253 characters */
 
 /* What a kind's open gets. */
 typedef struct dnstap__opening {
@@ -5234,7 +5235,7 @@ static long dnstap__parse_number(const char *text, uint32_t most)
 static long dnstap__parse_port(const char *text) { return dnstap__parse_number(text, 65535); }
 
 /* host:port or [address]:port; listens: :port and port 0, too */
-static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const char *text,
+static int dnstap__parse_host(dnstap__target *e, char *out, const char *endpoint, const char *text,
                               bool listens, dnstap_error *error)
 {
     const char *host = text, *end, *colon;
@@ -5259,15 +5260,15 @@ static int dnstap__parse_host(dnstap__target *e, const char *endpoint, const cha
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: no port; write host:port, as in tcp://127.0.0.1:6000", endpoint);
     if ((end == text && !listens) || (end == host && end != text) ||
-        (size_t)(end - host) >= sizeof e->host)
+        end - host >= DNSTAP__HOST_SIZE)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: host is empty or longer than 253 characters", endpoint);
     port = dnstap__parse_port(colon + 1);
     if (port < 0 || (!port && !listens))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: port \"%s\" is not a number from 1 to 65535", endpoint, colon + 1);
-    memcpy(e->host, host, (size_t)(end - host));
-    e->host[end - host] = '\0';
+    memcpy(out, host, (size_t)(end - host));
+    out[end - host] = '\0';
     e->port = (uint16_t)port;
     return DNSTAP_OK;
 }
@@ -5292,13 +5293,13 @@ static const dnstap__scheme *dnstap__scheme_of(const char *endpoint, const char 
     return NULL;
 }
 
-/* Takes a text apart; e->path points into it. listens: it says where to, and not whom to ask. */
-static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool listens,
+/* Takes a text apart; e->path points into it, e->host is host, of DNSTAP__HOST_SIZE. listens: it
+ * says where to, and not whom to ask. */
+static int dnstap__parse_endpoint(dnstap__target *e, char *host, const char *endpoint, bool listens,
                                   dnstap_error *error)
 {
     const char *rest;
 
-    memset(e, 0, sizeof *e);
     if (!endpoint || !*endpoint)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "no endpoint; set options.endpoint, as in unix:///tmp/dnstap.sock");
@@ -5308,14 +5309,16 @@ static int dnstap__parse_endpoint(dnstap__target *e, const char *endpoint, bool 
                             "%s: unknown scheme; use unix://, tcp://, tls://, file://, or a path "
                             "that begins with /",
                             endpoint);
-    if (dnstap__is(e, DNSTAP__HOSTED)) return dnstap__parse_host(e, endpoint, rest, listens, error);
+    if (dnstap__is(e, DNSTAP__HOSTED))
+        return dnstap__parse_host(e, host, endpoint, rest, listens, error);
     if (!*rest) return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: path is empty", endpoint);
     e->path = rest;
     return DNSTAP_OK;
 }
 
 /* The endpoint's kind, or that of options.transport, if this build has it. */
-static int dnstap__find_target(dnstap__target *e, const dnstap_options *o, dnstap_error *error)
+static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_options *o,
+                               dnstap_error *error)
 {
     const char *endpoint = o->endpoint;
     const dnstap_transport *user = o->transport;
@@ -5323,7 +5326,9 @@ static int dnstap__find_target(dnstap__target *e, const dnstap_options *o, dnsta
     int result = DNSTAP_OK;
 
     memset(e, 0, sizeof *e);
-    if (!user || secure) result = dnstap__parse_endpoint(e, endpoint, o->listen, error);
+    *host = '\0';
+    e->host = host;
+    if (!user || secure) result = dnstap__parse_endpoint(e, host, endpoint, o->listen, error);
     if (result < 0) return result;
     if (user) e->scheme = &dnstap__schemes[DNSTAP__USER_SCHEME + (secure ? 1 : 0)];
     if (!e->scheme->lacks) return DNSTAP_OK;
@@ -10446,7 +10451,8 @@ typedef struct dnstap__setup {
     dnstap__target target;
     dnstap_bytes identity, version;
     uint32_t ring_count, link_count;
-    char host_name[256];
+    char host[DNSTAP__HOST_SIZE]; /* the target's */
+    char host_name[256];          /* this machine's */
 } dnstap__setup;
 
 /* The smallest power of two that is no less than n; 0: there is none. */
@@ -10584,7 +10590,7 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
 
     memset(s, 0, sizeof *s);
     s->o = *options;
-    result = dnstap__find_target(&s->target, &s->o, error);
+    result = dnstap__find_target(&s->target, s->host, &s->o, error);
     if (result < 0) return result;
     if ((result = dnstap__resolve_numbers(&s->o, error)) < 0) return result;
     if (!s->o.identity) dnstap__host_name(s->host_name, sizeof s->host_name);
@@ -10707,8 +10713,11 @@ static void dnstap__layout_links(dnstap_tap *tap, dnstap__arena *a, const dnstap
     void *fds = dnstap__take(a, (n + DNSTAP_POLLFDS) * DNSTAP__POLLFD_SIZE, sizeof(size_t));
     dnstap_peer *peers = (dnstap_peer *)(s->o.listen ? dnstap__take(a, n * sizeof *peers, 8)
                                                      : NULL);
+    const char *host = dnstap__take_string(a, s->target.host);
 
     if (!tap || a->overflow) return;
+    tap->target = s->target;
+    tap->target.host = host;
     memset(links, 0, n * sizeof *links);
     tap->fds = (struct pollfd *)fds;
     tap->links = links;
@@ -10807,7 +10816,6 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
 {
     int result = DNSTAP_OK;
 
-    tap->target = s->target;
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
     if (!tap->options.listen) result = dnstap__open_link(tap, s->o.transport, error);
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
@@ -11127,7 +11135,8 @@ struct dnstap_sink {
     dnstap_sink_options options; /* but for its strings */
     dnstap_options common;       /* what of them a tap has, too, for the rooms above; its strings */
     dnstap__target target;
-    dnstap__listener listener; /* fd -1: a file, or it connects */
+    char host[DNSTAP__HOST_SIZE]; /* the target's */
+    dnstap__listener listener;    /* fd -1: a file, or it connects */
     dnstap__dialler dial;
     dnstap__tls_config *tls; /* NULL: without TLS */
     uint64_t now, skew;      /* a clock that goes back takes nothing of the sink's time */
@@ -11988,7 +11997,7 @@ static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "max_connections is %u; give 1 to 4096",
                             (unsigned)o->max_connections);
     dnstap__sink_common(sink);
-    result = dnstap__find_target(&sink->target, &sink->common, error);
+    result = dnstap__find_target(&sink->target, sink->host, &sink->common, error);
     if (result < 0) return result;
     if (o->connect && dnstap__reads_file(sink))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
