@@ -10675,11 +10675,11 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
     }
 }
 
-static void dnstap__forget_tls(dnstap_tap *tap)
+static void dnstap__forget_tls(dnstap__tls_config *c)
 {
-    if (!tap->tls_config) return;
-    dnstap__tls_forget(tap->tls_config, 0);
-    dnstap__tls_forget(tap->tls_config, 1);
+    if (!c) return;
+    dnstap__tls_forget(c, 0);
+    dnstap__tls_forget(c, 1);
 }
 
 static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
@@ -10695,7 +10695,7 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
 {
     (void)tap, (void)a, (void)s;
 }
-static void dnstap__forget_tls(dnstap_tap *tap) { (void)tap; }
+static void dnstap__forget_tls(dnstap__tls_config *c) { (void)c; }
 static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
 {
     (void)tap, (void)error;
@@ -10827,7 +10827,7 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
 /* No key stays in the tap's memory, which is the caller's again. */
 static void dnstap__forget_keys(dnstap_tap *tap)
 {
-    dnstap__forget_tls(tap);
+    dnstap__forget_tls(tap->tls_config);
     dnstap__wipe((void *)(uintptr_t)tap->options.key.data, tap->options.key.size);
 }
 
@@ -11466,18 +11466,24 @@ static void dnstap__tell_note(dnstap_sink *sink)
     sink->tls->note[0] = '\0';
 }
 
-/* Before a connection: certificates that changed are read again, unless a handshake still uses what
- * would be loaded over. */
-static void dnstap__renew_sink(dnstap_sink *sink)
+/* Whether a handshake uses what would be loaded over. */
+static bool dnstap__sink_store_in_use(const dnstap_sink *sink)
 {
     const dnstap__source *s;
 
-    if (!sink->tls) return;
     for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++)
-        if (s->state == DNSTAP_SECURING && s->tls->store != sink->tls->current) return;
+        if (s->state == DNSTAP_SECURING && s->tls->store != sink->tls->current) return true;
+    return false;
+}
+
+/* Before a connection: certificates that changed are read again. */
+static void dnstap__renew_sink(dnstap_sink *sink)
+{
+    if (!sink->tls || dnstap__sink_store_in_use(sink)) return;
     dnstap__tell_note(sink);
     dnstap__tls_reload(sink->tls);
     dnstap__tell_note(sink);
+    if (!dnstap__sink_store_in_use(sink)) dnstap__tls_forget(sink->tls, 1 - sink->tls->current);
 }
 
 /* Puts TLS over its lower transport, if it has TLS. */
@@ -11912,11 +11918,11 @@ static int dnstap__load_sink_tls(dnstap_sink *sink, dnstap_error *error)
 }
 #endif
 
-/* What lies in one block: strings, and TLS. */
+/* What lies in one block: TLS, whose size the caller's options say, and strings. */
 static void dnstap__carve_sink(dnstap_sink *sink, dnstap__arena *a)
 {
-    dnstap__take_options(a, &sink->common);
     if (dnstap__is(&sink->target, DNSTAP__SECURE)) dnstap__carve_sink_tls(sink, a);
+    dnstap__take_options(a, &sink->common);
 }
 
 /* Adds up what is to be carved, and carves it. The path is inside the endpoint. */
@@ -12109,6 +12115,7 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
     dnstap__listener_close(&sink->listener);
     if (sink->sources) DNSTAP_FREE(sink->sources);
     if (sink->block) DNSTAP_FREE(sink->block);
+    dnstap__forget_tls(sink->tls);
     if (sink->memory) DNSTAP_FREE(sink->memory);
     DNSTAP_FREE(sink);
 }
