@@ -10133,7 +10133,7 @@ DNSTAP_API int dnstap_service(dnstap_tap *tap)
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     dnstap__tick(tap, tap->now);
-    look = tap->options.watch || tap->now >= tap->look_at; /* a loop that watches calls for cause */
+    look = tap->options.watch || tap->options.timer || tap->now >= tap->look_at; /* or for cause */
     for (l = tap->links; l < tap->links + tap->link_count; l++)
         if (look || l->state != DNSTAP_STARTED || l->stuck) l->ready = DNSTAP__ANY;
     if (look) {
