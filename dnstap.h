@@ -355,7 +355,7 @@ extern "C" {
     X(DNSTAP_UNSUPPORTED, -14, "not for this tap or process, or left out of this build")       \
     X(DNSTAP_DISCONNECTED, -15, "not connected, and options.drop_when_disconnected is set")    \
     X(DNSTAP_CUT, -16, "stream ends inside a frame")                                           \
-    X(DNSTAP_NO_PLACE, -17, "all places are taken; raise max_connections")
+    X(DNSTAP_NO_PLACE, -17, "all places are taken; raise max_connections or max_sinks")
 
 /* clang-format off */
 typedef enum dnstap_result {
@@ -5888,6 +5888,7 @@ enum {
 typedef struct dnstap__x509 {
     dnstap__der validity, issuer, subject; /* names: what is in their sequence */
     dnstap__der names;                     /* of subjectAltName, empty without */
+    dnstap__der usages;                    /* of extKeyUsage; at is NULL without */
     const uint8_t *issuer_at, *subject_at; /* the same with tag and length */
     const uint8_t *end;                    /* of the certificate */
     uint8_t path;                          /* certificates of CAs that may follow, if it is one */
@@ -5913,6 +5914,8 @@ static void dnstap__x509_extension(dnstap__x509 *x, unsigned n, dnstap__der valu
     dnstap__der in, is_ca, path;
 
     if (n == 17 && !dnstap__der_open(&value, 0x30, &x->names)) x->names.end = x->names.at;
+    if (n == 37 && !dnstap__der_open(&value, 0x30, &x->usages))
+        x->usages.at = x->usages.end = value.at;        /* for nothing */
     if (n == 15 && dnstap__der_open(&value, 0x03, &in)) /* keyCertSign is bit 5 */
         x->no_sign = in.end - in.at < 2 || !(in.at[1] & 4);
     if (n != 19 || !dnstap__der_open(&value, 0x30, &in)) return;
@@ -5935,6 +5938,19 @@ static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
         if (oid.end - oid.at == 3 && oid.at[0] == 0x55 && oid.at[1] == 0x1d)
             dnstap__x509_extension(x, oid.at[2], value);
     }
+}
+
+/* Whether it may be a client's (RFC 5280, 4.2.1.12): for anything, clientAuth, anyExtendedKeyUsage. */
+static bool dnstap__x509_is_clients(const dnstap__x509 *x)
+{
+    dnstap__der usages = x->usages, oid;
+
+    if (!usages.at) return true;
+    while (dnstap__der_open(&usages, 0x06, &oid))
+        if (dnstap__der_is(&oid, "\x2b\x06\x01\x05\x05\x07\x03\x02", 8) ||
+            dnstap__der_is(&oid, "\x55\x1d\x25\x00", 4))
+            return true;
+    return false;
 }
 
 /* Finds the parts of a certificate (RFC 5280, 4.1), which x borrows. False: it is malformed. */
@@ -6148,7 +6164,8 @@ enum {
     DNSTAP__TLS_MALFORMED,      /* not PEM, or not what it says it is */
     DNSTAP__TLS_LEAF_TOO_LARGE, /* no room to look for an address in the certificate */
     DNSTAP__TLS_LOWER,          /* the transport below failed */
-    DNSTAP__TLS_TOO_DEEP        /* more certificates below a CA than it allows */
+    DNSTAP__TLS_TOO_DEEP,       /* more certificates below a CA than it allows */
+    DNSTAP__TLS_NOT_CLIENTS     /* a certificate made for servers only */
 };
 
 enum {
@@ -7168,7 +7185,11 @@ static void dnstap__tls_reload(dnstap__tls_config *c)
       " AES-GCM or ChaCha20-Poly1305, and a key of our certificate's kind")                        \
     X(BR_ERR_SEND_FATAL_ALERT + 70, "peer speaks no TLS 1.2; enable it there")                     \
     X(DNSTAP__TLS_EOF, "peer ended without TLS's close_notify; what it sent last may be missing")  \
-    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name")    \
+    X(DNSTAP__TLS_LEAF_TOO_LARGE, "the certificate is larger than 4096 bytes; connect by name, or" \
+                                  " use a smaller one")                                            \
+    X(DNSTAP__TLS_NOT_CLIENTS,                                                                     \
+      "the certificate is not for clients; issue one with clientAuth in its"                       \
+      " extended key usage, or without that")                                                      \
     X(DNSTAP__TLS_TOO_DEEP, "the chain is longer than its CA allows (pathLenConstraint); shorten"  \
                             " it, or issue the CA's certificate anew")
 
@@ -7336,6 +7357,17 @@ static unsigned dnstap__verify_name(const dnstap__tls_verifier *v)
     return BR_ERR_X509_BAD_SERVER_NAME;
 }
 
+/* A client's: BearSSL does not look what a certificate is for. */
+static unsigned dnstap__verify_purpose(const dnstap__tls_verifier *v)
+{
+    dnstap__x509 x;
+    bool good;
+
+    if (!dnstap__tls_leaf_fits(v)) return DNSTAP__TLS_LEAF_TOO_LARGE;
+    good = dnstap__x509_open(&x, v->leaf, v->leaf_size) && dnstap__x509_is_clients(&x);
+    return good ? 0 : (unsigned)DNSTAP__TLS_NOT_CLIENTS;
+}
+
 static unsigned dnstap__verify_end_chain(const br_x509_class **ctx)
 {
     dnstap__tls_verifier *v = dnstap__tls_verifier_of(ctx);
@@ -7348,7 +7380,8 @@ static unsigned dnstap__verify_end_chain(const br_x509_class **ctx)
         if (!dnstap__tls_in_time(dnstap__tls_fact_of(anchor), now)) return BR_ERR_X509_EXPIRED;
     }
     if (code) return code;
-    return dnstap__verify_depth(v) ? dnstap__verify_name(v) : (unsigned)DNSTAP__TLS_TOO_DEEP;
+    if (!dnstap__verify_depth(v)) return DNSTAP__TLS_TOO_DEEP;
+    return v->config->set.server ? dnstap__verify_purpose(v) : dnstap__verify_name(v);
 }
 
 static const br_x509_pkey *dnstap__verify_get_pkey(const br_x509_class *const *ctx,
@@ -7866,7 +7899,8 @@ static uint8_t dnstap__tls_alert_for(int code)
     if (code == BR_ERR_X509_EXPIRED) return BR_ALERT_CERTIFICATE_EXPIRED;
     if (code == BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_UNKNOWN_CA;
     if (code > BR_ERR_X509_OK && code <= BR_ERR_X509_NOT_TRUSTED) return BR_ALERT_BAD_CERTIFICATE;
-    if (code == DNSTAP__TLS_LEAF_TOO_LARGE || code == DNSTAP__TLS_TOO_DEEP)
+    if (code == DNSTAP__TLS_LEAF_TOO_LARGE || code == DNSTAP__TLS_TOO_DEEP ||
+        code == DNSTAP__TLS_NOT_CLIENTS)
         return BR_ALERT_BAD_CERTIFICATE;
     return BR_ALERT_HANDSHAKE_FAILURE;
 }
@@ -9191,6 +9225,12 @@ static void dnstap__secure(dnstap__link *l)
 
 static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l->tls ? l->tls->taken : 0; }
 
+/* Whether its client's turn to be listened to has not come yet. */
+static bool dnstap__unheard(const dnstap__link *l)
+{
+    return l->state == DNSTAP_SECURING && (!l->tls || l->tls->state == DNSTAP__TLS_IDLE);
+}
+
 static void dnstap__show_subject(dnstap__link *l)
 {
     char subject[sizeof l->peer->subject];
@@ -9207,6 +9247,7 @@ static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
 static void dnstap__secure(dnstap__link *l) { (void)l; }
 #endif
 static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l ? 0 : 1; }
+static bool dnstap__unheard(const dnstap__link *l) { return l->state == DNSTAP_SECURING; }
 static void dnstap__show_subject(dnstap__link *l) { (void)l; }
 #endif
 
@@ -9349,7 +9390,8 @@ static int dnstap__in_greeting(dnstap__link *l)
     int result;
 
     if (dnstap__crowded(l))
-        return dnstap__break(l, DNSTAP_BUSY, 0, "all places are taken; raise options.max_sinks");
+        return dnstap__break(l, DNSTAP_NO_PLACE, 0,
+                             "all places are taken; raise options.max_sinks");
     result = dnstap__send_control(l);
     if (result > 0 && l->writer.state == DNSTAP_WRITER_ACCEPT) result = dnstap__receive(l);
     if (result < 0) return dnstap__break_stream(l, result);
@@ -9657,8 +9699,8 @@ static int dnstap__flow(dnstap_tap *tap)
 
 /* The links of a listening tap. In: connections; out: links in SECURING. Always: there are places
  * for max_sinks that are started and max_pending that are not yet; whoever comes is let in, and
- * when no place is left the oldest that has not shaken hands goes, one in a turn, one that has said
- * nothing over TLS first: silent ones keep nobody out. */
+ * when no place is left the oldest that has not shaken hands goes, one in a turn: silent ones keep
+ * nobody out. */
 #if DNSTAP__HAS_SOCKETS
 static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
 {
@@ -9699,32 +9741,48 @@ static bool dnstap__pending(const dnstap__link *l)
     return l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
 }
 
-/* Of two that are pending, whether a gives way: the silent one, else the older one. */
-static bool dnstap__yields(const dnstap__link *a, const dnstap__link *b)
+/* The oldest that is pending, of those that have said something over TLS, or of the others; how many
+ * these are. NULL: there is none. */
+static dnstap__link *dnstap__oldest(const dnstap_tap *tap, bool spoke, uint32_t *count)
 {
-    bool silent = !dnstap__handshake_bytes(a);
+    dnstap__link *l, *oldest = NULL;
 
-    if (silent != !dnstap__handshake_bytes(b)) return silent;
-    return (int32_t)(a->peer->number - b->peer->number) < 0;
+    for (*count = 0, l = tap->links; l < tap->links + tap->link_count; l++) {
+        if (!dnstap__pending(l) || (dnstap__handshake_bytes(l) > 0) != spoke) continue;
+        if (!oldest || (int32_t)(l->peer->number - oldest->peer->number) < 0) oldest = l;
+        ++*count;
+    }
+    return oldest;
+}
+
+/* Who gives way to a newcomer: the oldest of the silent, or of those that have begun to speak, by
+ * which half of the places is with whom. So neither silence nor idle talk takes all of them. */
+static dnstap__link *dnstap__who_yields(const dnstap_tap *tap)
+{
+    uint32_t silent, talking;
+    dnstap__link *oldest = dnstap__oldest(tap, false, &silent);
+    dnstap__link *talker = dnstap__oldest(tap, true, &talking);
+
+    return silent > talking || !talker ? oldest : talker;
 }
 
 /* A place that is free, or is made so. */
 static dnstap__link *dnstap__place(dnstap_tap *tap)
 {
-    dnstap__link *l, *yields = NULL, *place = NULL;
+    dnstap__link *l, *place = NULL;
 
     for (l = tap->links; l < tap->links + tap->link_count; l++) {
         if (l->state == DNSTAP_BROKEN || l->state == DNSTAP_FINISHED) dnstap__enter(l, DNSTAP_IDLE);
         if (l->state == DNSTAP_IDLE) place = l;
-        if (dnstap__pending(l) && (!yields || dnstap__yields(l, yields))) yields = l;
     }
     if (place && tap->shown.pending < tap->options.max_pending) return place;
-    if (!yields) return NULL;
-    dnstap__part(yields, DNSTAP_BUSY,
+    place = dnstap__who_yields(tap);
+    if (!place) return NULL;
+    dnstap__part(place, DNSTAP_NO_PLACE,
                  "a newer connection takes its place, as it has not shaken hands; raise "
                  "options.max_pending");
-    dnstap__enter(yields, DNSTAP_IDLE);
-    return yields;
+    dnstap__enter(place, DNSTAP_IDLE);
+    return place;
 }
 
 static void dnstap__show_peer(dnstap__link *l, const char *address)
@@ -9775,6 +9833,18 @@ static bool dnstap__accepts(const dnstap_tap *tap)
     return tap->options.listen && tap->now >= tap->desk.pause && !DNSTAP_LOAD(&tap->asked.close);
 }
 
+/* Whether one more may come in: into a free place, or for another one, but nobody goes before he
+ * was listened to. */
+static bool dnstap__has_place(const dnstap_tap *tap, bool first)
+{
+    uint32_t i;
+
+    if (tap->shown.pending < tap->options.max_pending) return true;
+    for (i = 0; first && i < tap->link_count; i++)
+        if (dnstap__unheard(&tap->links[i])) return false;
+    return first;
+}
+
 static void dnstap__accept_all(dnstap_tap *tap)
 {
     char address[sizeof tap->links->peer->address];
@@ -9782,7 +9852,7 @@ static void dnstap__accept_all(dnstap_tap *tap)
     int fd = DNSTAP_DISCONNECTED;
 
     if (!tap->desk.ready || !dnstap__accepts(tap)) return;
-    while (n < DNSTAP__ACCEPTS && (!n || tap->shown.pending < tap->options.max_pending)) {
+    while (n < DNSTAP__ACCEPTS && dnstap__has_place(tap, n == 0)) {
         fd = dnstap__listener_accept(&tap->desk.listener, address, sizeof address);
         if (fd == DNSTAP_AGAIN || fd == DNSTAP_SYSTEM) break;
         if (fd >= 0) dnstap__welcome(tap, fd, address);

@@ -244,6 +244,47 @@ static int converse(dnstap_frame_writer *w, const stream *s, uint32_t longest)
     return result;
 }
 
+/* A CoreDNS that listens sends READY on its own connection, and may end without STOP. */
+static void test_a_listening_coredns_reads_the_same_split_at_every_byte(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned frames;
+        int verdict;
+    } sides[] = {{"bad-ACCEPT_no_type", 2, DNSTAP_END},
+                 {"bad-ACCEPT_two_types", 2, DNSTAP_END},
+                 {"bad-garbage", 0, DNSTAP_BAD_FRAME},
+                 {"mtls-sink0", 8, DNSTAP_OK},
+                 {"reload-tcp", 0, DNSTAP_OK},
+                 {"reload", 2, DNSTAP_OK},
+                 {"term-0", 2, DNSTAP_OK},
+                 {"term-1", 2, DNSTAP_OK},
+                 {"unix-sink0", 8, DNSTAP_END},
+                 {"unix-sink1", 6, DNSTAP_OK},
+                 {"unix-sink2", 4, DNSTAP_OK}};
+    static stream raw;
+    char name[100];
+    uint64_t hash;
+    size_t i, split;
+    listener l;
+
+    (void)state;
+    for (i = 0; i < sizeof sides / sizeof *sides; i++) {
+        snprintf(name, sizeof name, "listen-%s.from-coredns.raw", sides[i].name);
+        stream_from_file(&raw, DATA "/coredns/streams", name);
+        for (hash = 0, split = 0; split <= raw.size; split++, hash = l.hash) {
+            listener_open(&l, LARGEST, true);
+            listener_feed(&l, raw.data, split);
+            listener_hear(&l, raw.data + split, raw.size - split, STREAM_ROOM);
+            assert_int_equal(l.verdict, sides[i].verdict);
+            assert_int_equal(l.data, sides[i].frames);
+            assert_string_equal(l.sent, sides[i].verdict == DNSTAP_OK ? "AF" : "A");
+            assert_true(split == 0 || l.hash == hash);
+            listener_close(&l);
+        }
+    }
+}
+
 static void test_writer_understands_every_recorded_sink(void **state)
 {
     static stream raw;
@@ -468,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_recordings_read_the_same_in_pieces_of_any_length),
         cmocka_unit_test(test_recording_reads_the_same_split_at_every_byte),
         cmocka_unit_test(test_every_frame_of_every_recording_split_at_every_byte),
+        cmocka_unit_test(test_a_listening_coredns_reads_the_same_split_at_every_byte),
         cmocka_unit_test(test_writer_understands_every_recorded_sink),
         cmocka_unit_test(test_broken_files_get_the_verdict_of_their_table),
         cmocka_unit_test(test_broken_greetings_of_producers_get_their_verdict),

@@ -46,7 +46,7 @@ static void test_a_tap_that_connects_and_one_that_listens_in_one_loop(void **sta
     collector_open(&remote, NULL);
     listens = open_on("both");
     peer_options(&o, remote.endpoint);
-    dials = peer_open(&o);
+    dials = open_afresh(&o);
     g = guest_connect(listens);
     while (remote.fd < 0 || remote.stream.phase != AT_DATA || g->stream.phase != AT_DATA) {
         turn_both(dials, listens);

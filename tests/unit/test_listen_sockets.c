@@ -2,6 +2,8 @@
  * accept(2) may fail with. */
 #define _GNU_SOURCE
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#undef SYS_accept4 /* accept(2) it is, which can be made to fail */
 
 static int accept_or_fail(int fd, struct sockaddr *from, socklen_t *size);
 #define accept(fd, from, size) accept_or_fail(fd, from, size)
