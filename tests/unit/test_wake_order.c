@@ -9,6 +9,7 @@
 #endif
 #include <unistd.h>
 #include <sys/syscall.h>
+#undef SYS_accept4 /* syscall is the barrier only */
 
 static void trace(char operation, const volatile void *word);
 static long traced_syscall(long number, ...);
