@@ -96,6 +96,7 @@
  *     dnstap_set_enabled(tap, on)           any thread: logs, or does not
  *     dnstap_get_status(tap, status)        any thread: state, counters, the last error
  *     dnstap_get_ring(tap, ring, &bytes, &messages)     how full a ring is
+ *     dnstap_get_peers(tap, peers, max)     the sinks of a tap that listens
  *     dnstap_state_name(state)              its text, as dnstap_strerror(result) for results
  *     dnstap_reopen(tap)                    file: go on in a new one (log rotation)
  *     dnstap_flush(tap, ms)                 wait until all is sent
@@ -106,6 +107,7 @@
  *     dnstap_message_start(m, type)         clears it
  *     dnstap_set_query_address(m, sockaddr, protocol), dnstap_set_response_address; or
  *     dnstap_set_query_ip(m, ip, size, port, protocol), dnstap_set_response_ip
+ *     dnstap_set_client_address, dnstap_set_local_address(m, sockaddr): for options.extra
  *     dnstap_set_query_time(m, timespec), dnstap_set_response_time
  *     dnstap_bytes_of(data, size)           for messages, zone, extra
  *     dnstap_is_response(type)              or a query
@@ -118,6 +120,8 @@
  *                                           options.receive
  *     dnstap_sink_next(sink, received)      file: instead of these three
  *     dnstap_sink_get_status(sink, status), dnstap_sink_close(sink)
+ *   options as configuration text
+ *     dnstap_parse(text, memory, size, options, max, how, error), dnstap_format(options, out, size)
  *   the parts alone, without memory, input or output of their own
  *     dnstap_encode(m, out, size), dnstap_decode(m, policy, payload, size)
  *     dnstap_frame_writer_init, _next, _sent, _receive, _stop    the side that sends
@@ -266,6 +270,7 @@
  *   DNSTAP_NO_SOCKETS   no unix, tcp, tls             DNSTAP_NO_FILES  no file://
  *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
  *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
+ *   DNSTAP_NO_DIRECTIVE no configuration text
  *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
  *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
  *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
@@ -5676,7 +5681,7 @@ static bool dnstap__find_group(const char *name, gid_t *gid)
 /* Who may connect to a unix socket. Before it listens: until then nobody can. */
 static int dnstap__listener_allow(const dnstap__listener *l, dnstap_error *error)
 {
-    gid_t gid;
+    gid_t gid = 0;
 
     if (!l->path) return DNSTAP_OK;
     if (l->group && !dnstap__find_group(l->group, &gid))
@@ -5940,7 +5945,8 @@ static void dnstap__x509_extensions(dnstap__x509 *x, dnstap__der part)
     }
 }
 
-/* Whether it may be a client's (RFC 5280, 4.2.1.12): for anything, clientAuth, anyExtendedKeyUsage. */
+/* Whether it may be a client's (RFC 5280, 4.2.1.12): for anything, clientAuth,
+ * anyExtendedKeyUsage. */
 static bool dnstap__x509_is_clients(const dnstap__x509 *x)
 {
     dnstap__der usages = x->usages, oid;
@@ -9741,8 +9747,8 @@ static bool dnstap__pending(const dnstap__link *l)
     return l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
 }
 
-/* The oldest that is pending, of those that have said something over TLS, or of the others; how many
- * these are. NULL: there is none. */
+/* The oldest that is pending, of those that have said something over TLS, or of the others; how
+ * many these are. NULL: there is none. */
 static dnstap__link *dnstap__oldest(const dnstap_tap *tap, bool spoke, uint32_t *count)
 {
     dnstap__link *l, *oldest = NULL;
