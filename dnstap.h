@@ -9231,12 +9231,6 @@ static void dnstap__secure(dnstap__link *l)
 
 static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l->tls ? l->tls->taken : 0; }
 
-/* Whether its client's turn to be listened to has not come yet. */
-static bool dnstap__unheard(const dnstap__link *l)
-{
-    return l->state == DNSTAP_SECURING && (!l->tls || l->tls->state == DNSTAP__TLS_IDLE);
-}
-
 static void dnstap__show_subject(dnstap__link *l)
 {
     char subject[sizeof l->peer->subject];
@@ -9253,7 +9247,6 @@ static void dnstap__renew_tls(dnstap_tap *tap) { (void)tap; }
 static void dnstap__secure(dnstap__link *l) { (void)l; }
 #endif
 static size_t dnstap__handshake_bytes(const dnstap__link *l) { return l ? 0 : 1; }
-static bool dnstap__unheard(const dnstap__link *l) { return l->state == DNSTAP_SECURING; }
 static void dnstap__show_subject(dnstap__link *l) { (void)l; }
 #endif
 
@@ -9707,6 +9700,16 @@ static int dnstap__flow(dnstap_tap *tap)
  * for max_sinks that are started and max_pending that are not yet; whoever comes is let in, and
  * when no place is left the oldest that has not shaken hands goes, one in a turn: silent ones keep
  * nobody out. */
+#if DNSTAP__HAS_SOCKETS && DNSTAP__HAS_TLS
+/* Whether its client's turn to be listened to has not come yet. */
+static bool dnstap__unheard(const dnstap__link *l)
+{
+    return l->state == DNSTAP_SECURING && (!l->tls || l->tls->state == DNSTAP__TLS_IDLE);
+}
+#elif DNSTAP__HAS_SOCKETS
+static bool dnstap__unheard(const dnstap__link *l) { return l->state == DNSTAP_SECURING; }
+#endif
+
 #if DNSTAP__HAS_SOCKETS
 static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
 {
