@@ -54,8 +54,8 @@ static void die(int problem, const char *what, const char *why)
 /* >>dnstap */
 enum { UDP = DNSTAP_PROTOCOL_UDP, TCP = DNSTAP_PROTOCOL_TCP };
 static dnstap_options tap_options[TAPS_MAX];
-static dnstap_tap *taps[TAPS_MAX + 1]; /* ends in NULL */
-static int tap_slots[TAPS_MAX + 1];    /* in the poll array; the next one's is the end */
+static dnstap_tap *taps[TAPS_MAX + 1];               /* ends in NULL */
+static int tap_slots[TAPS_MAX], tap_sizes[TAPS_MAX]; /* in the poll array */
 /* <<dnstap */
 
 /* ---- queries ------------------------------------------------------------------------------ */
@@ -436,10 +436,10 @@ static int watch_all(void)
         timeout = sooner(timeout, until(c->deadline));
     }
     /* >>dnstap */
-    tap_slots[0] = polled_count;
-    for (int i = 0; taps[i]; i++, timeout = sooner(timeout, ms))
-        tap_slots[i + 1] = polled_count += dnstap_pollfds(taps[i], polled + polled_count,
-                                                          POLL_MAX - polled_count, &ms);
+    for (int i = 0; taps[i]; i++, timeout = sooner(timeout, ms)) {
+        struct pollfd *fds = polled + (tap_slots[i] = polled_count);
+        polled_count += tap_sizes[i] = dnstap_pollfds(taps[i], fds, POLL_MAX - polled_count, &ms);
+    }
     /* <<dnstap */
     return timeout;
 }
@@ -458,9 +458,8 @@ static void serve_all(void)
     for (client *c = clients; c < clients + CLIENTS_MAX; c++) {
         if (c->stream) serve_client(c, ready(c->slot));
     }
-    for (int i = 0; taps[i]; i++)                            /* dnstap */
-        dnstap_service_fds(taps[i], polled + tap_slots[i],   /* dnstap */
-                           tap_slots[i + 1] - tap_slots[i]); /* dnstap */
+    for (int i = 0; taps[i]; i++)                                         /* dnstap */
+        dnstap_service_fds(taps[i], polled + tap_slots[i], tap_sizes[i]); /* dnstap */
 }
 
 static void run(void)
