@@ -86,6 +86,51 @@ check 'a name that a terminal would obey is printed harmlessly' eval '
     grep -q "none.x1b.31m.xc2.x9b.x7f: open: No such file" "$dir/said" &&
     ! LC_ALL=C grep -n "[^ -~]" "$dir/said"'
 
+# ---- as it comes ----
+
+shows_at_once() {
+    start -u "$dir/sock" -q || return 1
+    "$feed" "$dir/sock" "$bad/h00-good.c2s" >/dev/null &
+    peer=$!
+    wait_for 10 grep -q 'www.example.test' "$dir/out"
+    shown=$?
+    wait $peer
+    stop 0 && return $shown
+}
+# The tool sleeps while the producer sends and SIGTERM comes.
+delivers_at_the_end() {
+    start -u "$dir/sock" --exact || return 1
+    kill -STOP $pid
+    "$feed" "$dir/sock" "$bad/h00-good.c2s" >/dev/null 2>"$dir/sent" &
+    peer=$!
+    wait_for 10 grep -q sent "$dir/sent"
+    kill -TERM $pid
+    kill -CONT $pid
+    exits 0 wait $pid && wait $peer && [ "$(grep -c . "$dir/out")" = 1 ]
+}
+# A pipe that has brought some messages and stays open.
+reads_pipe() {
+    rm -f "$dir/copy"
+    mkfifo "$dir/pipe" || return 1
+    background "$tool" -r "$dir/pipe" -w "$dir/copy"
+    exec 9>"$dir/pipe"
+    head -c 5000 "$data/kdig-3.2.6-tool.fstrm" >&9
+    wait_for 10 grown "$dir/copy"
+    shown=$?
+    kill $pid
+    wait_for 5 eval '! kill -0 $pid'
+    ended=$?
+    exec 9>&-
+    exits 0 wait $pid && [ $shown = 0 ] && [ $ended = 0 ] && "$tool" -r "$dir/copy" >"$dir/out" &&
+        [ "$(grep -c . "$dir/out")" = 7 ]
+}
+check 'what was sent before SIGTERM still comes out' delivers_at_the_end
+check 'a message shows while the tool runs' shows_at_once
+check 'a pipe is read as it fills, and SIGTERM ends it' reads_pipe
+check 'several files come out in their order' eval '
+    { expected unbound-1.17.1-large; cat "$dir/want"; } >"$dir/all" &&
+    "$tool" --exact -r "$large" -r "$knot" | cmp "$dir/all" -'
+
 # ---- addresses ----
 
 everywhere() {
