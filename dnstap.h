@@ -734,7 +734,8 @@ typedef struct dnstap_options {
     uint32_t max_sinks;       /* that are sent to at once, to 1024; default 16 */
     uint32_t max_pending;     /* whose handshake is under way, to 1024; default 8; one more replaces
                                  the oldest */
-    size_t max_lag;           /* bytes of a ring by which a sink may be behind; default 3/4 of it */
+    size_t max_lag;           /* bytes of a ring by which a sink may be behind, or the same share of
+                                 its messages; default 3/4 of it */
     uint32_t socket_mode;     /* of a unix socket, such as 0660; 0: umask's */
     const char *socket_group; /* its group, by name or number; NULL: the process's */
     /* tls */
@@ -9634,23 +9635,31 @@ static dnstap__flowing dnstap__flow_link(dnstap__link *l)
     return dnstap__enter(l, DNSTAP_STOPPING), DNSTAP__GONE;
 }
 
-/* Whether another link is further in a ring in which this one lags by more than it may. What a
- * producer skips when it starts again at its ring's beginning is no lag. */
+/* Whether a cursor is further behind in its ring than it may be: in bytes, or by the same share of
+ * the messages that the ring may hold, whichever would be full first. What a producer skips when it
+ * starts again at its ring's beginning is no lag. */
+static bool dnstap__too_far_behind(const dnstap_tap *tap, const dnstap__ring *r,
+                                   const dnstap__cursor *c)
+{
+    size_t max_lag = tap->options.max_lag;
+    size_t messages = (size_t)((uint64_t)r->limit * max_lag / r->size);
+
+    return DNSTAP_LOAD(&r->recorded) - c->frames > messages ||
+           dnstap__ring_used(r, c->at, DNSTAP_LOAD_ACQUIRE(&r->published)) > max_lag;
+}
+
+/* Whether another link is further in a ring in which this one lags by more than it may. */
 static bool dnstap__lags(const dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
     const dnstap__link *other;
-    const dnstap__ring *r;
-    size_t at, lag;
     uint32_t i;
 
     for (i = 0; i < tap->ring_count; i++) {
-        r = &tap->rings[i];
-        at = l->cursors[i].at;
-        lag = dnstap__ring_used(r, at, DNSTAP_LOAD_ACQUIRE(&r->published));
-        if (lag <= tap->options.max_lag) continue;
+        if (!dnstap__too_far_behind(tap, &tap->rings[i], &l->cursors[i])) continue;
         for (other = tap->links; other < tap->links + tap->link_count; other++)
-            if (other->state == DNSTAP_STARTED && (ptrdiff_t)(other->cursors[i].at - at) > 0)
+            if (other->state == DNSTAP_STARTED &&
+                (ptrdiff_t)(other->cursors[i].at - l->cursors[i].at) > 0)
                 return true;
     }
     return false;

@@ -67,6 +67,31 @@ static void test_a_laggard_is_cut_and_its_loss_is_exact(void **state)
     assert_int_equal(host_close(tap, PATIENCE), DNSTAP_OK);
 }
 
+/* Of small messages a ring may hold so many that it is full of them before its bytes are. */
+static void test_a_laggard_is_cut_before_a_ring_is_full_of_messages(void **state)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+    guest *good, *lags;
+
+    (void)state;
+    host_options(&o, socket_at("messages"));
+    o.monotonic_ms = pretend;
+    o.ring_size = 1 << 23;
+    tap = host_open(&o);
+    good = guest_start(tap);
+    lags = guest_start(tap);
+    lags->deaf = true;
+    while (logged[0] < 20000) {
+        assert_int_equal(log_next(tap, 0), 1);
+        if (logged[0] % 100 == 0) go_on(tap);
+    }
+    UNTIL(tap, has_all(good));
+    assert_int_equal(status_of(tap).dropped, 0);
+    assert_int_equal(status_of(tap).sinks, 1);
+    dnstap_close(tap, 0);
+}
+
 static void test_the_only_sink_is_not_cut_for_its_lag_but_the_ring_drops(void **state)
 {
     dnstap_tap *tap = open_on("alone", true);
@@ -279,6 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_laggard_is_cut_and_its_loss_is_exact),
+        cmocka_unit_test(test_a_laggard_is_cut_before_a_ring_is_full_of_messages),
         cmocka_unit_test(test_the_only_sink_is_not_cut_for_its_lag_but_the_ring_drops),
         cmocka_unit_test(test_a_sink_that_takes_nothing_for_the_deadline_is_closed),
         cmocka_unit_test(test_a_ring_that_starts_again_makes_no_laggard),
