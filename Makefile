@@ -103,6 +103,7 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/*.h) dnstap.h build
 	    -lprotobuf-c -lcmocka -o $@
 
 build/unit/test_loop_uv: libs += -luv
+build/fstrm_reader: libs += -lfstrm
 
 units: $(unit)
 peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))

@@ -503,9 +503,10 @@ static void set_option(const char *name, const char *value)
     static const struct {
         const char *name;
         void (*set)(const char *value);
-    } all[] = {{"--dns", add_listener},   {"--hosts", load_hosts}, {"--upstream", set_upstream},
-               {"--config", read_config}, {"--tap", add_tap},      {"--identity", set_identity},
-               {"--extra", set_template}}; /* extra */
+    } all[] = {{"--dns", add_listener},      {"--hosts", load_hosts},  {"--upstream", set_upstream},
+               {"--config", read_config},    {"--tap", add_tap},       {"--listen", add_listen},
+               {"--cert", set_cert},         {"--key", set_key},       {"--ca", set_ca},
+               {"--identity", set_identity}, {"--extra", set_template}}; /* extra */
     size_t i = 0;
     while (i < sizeof all / sizeof *all && strcmp(name, all[i].name) != 0) i++;
     if (i == sizeof all / sizeof *all) die(0, name, "no such option; see forwarder --help");
@@ -551,6 +552,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--full") == 0) {
             full = " full";
+        } else if (strcmp(argv[i], "--skipverify") == 0) {
+            skipverify = true;
         } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             return fputs(usage, stdout) < 0;
         } else {
