@@ -184,7 +184,10 @@ beside_silent_ones() {
 }
 missing socat >/dev/null || check 'a sink comes beside silent ones' beside_silent_ones
 
-check '--cert alone is refused' eval '! "$build/forwarder" --dns 127.0.0.1:0 \
-    --listen "tls://127.0.0.1:$port" --cert server.pem 2>forwarder.log && said 1 "one is not enough"'
+cert_alone() {
+    ! "$build/forwarder" --dns 127.0.0.1:0 --listen tls://127.0.0.1:1 --cert server.pem \
+        2>forwarder.log && said 1 'one is not enough'
+}
+check '--cert alone is refused' cert_alone
 
 finish
