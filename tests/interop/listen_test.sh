@@ -108,7 +108,7 @@ fi
 
 comes() { # CERTIFICATE or '': openssl's client, which says nothing
     # shellcheck disable=SC2086
-    background openssl s_client -connect "127.0.0.1:$port" -quiet -no_ign_eof \
+    background openssl s_client -connect "127.0.0.1:$port" -quiet \
         ${1:+-cert $1.pem -key $1.key} >client.out 2>client.log
 }
 mutual() {
