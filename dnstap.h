@@ -9560,15 +9560,40 @@ static void dnstap__see(dnstap_tap *tap)
         r->seen_bytes = DNSTAP_LOAD_ACQUIRE(&r->bytes);
 }
 
-/* How much of a span is sent now: all, or as many whole frames as the turn's budget allows, but one
- * at least, and never less than what the transport is to be called with again. */
+/* How much of a span, of which `done` bytes are out, is sent now: all, or as much as the turn's
+ * budget allows, but never less than what the transport is to be called with again; into a file
+ * whole frames, one at least. */
 static size_t dnstap__portion(const dnstap__link *l, const uint8_t *data, size_t span)
 {
-    size_t budget = l->tap->budget, most = l->refused > budget ? l->refused : budget, whole, frames;
+    size_t budget = l->done + l->tap->budget, whole, frames;
+    size_t most = l->refused > budget ? l->refused : budget;
 
     if (span <= most) return span;
+    if (!dnstap__is(&l->tap->target, DNSTAP__BEGUN)) return most;
     whole = dnstap__whole_frames(data, most, &frames);
     return whole ? whole : DNSTAP_FRAME_HEADER + (size_t)dnstap__get32(data);
+}
+
+/* How many of the n bytes in one piece at the link's cursor are whole frames; the number of these in
+ * *frames. What another link has counted on the same way is not counted again. */
+static size_t dnstap__pass(const dnstap__link *l, uint32_t ring, const uint8_t *data, size_t n,
+                           size_t *frames)
+{
+    const dnstap_tap *tap = l->tap;
+    const dnstap__cursor *c = &l->cursors[ring], *at = c, *other;
+    const dnstap__link *k;
+    size_t known, whole;
+
+    for (k = tap->links; k < tap->links + tap->link_count; k++) {
+        other = &k->cursors[ring];
+        if (k->state == DNSTAP_STARTED && other->at - c->at <= n &&
+            other->at - c->at > at->at - c->at)
+            at = other;
+    }
+    known = at->at - c->at;
+    whole = dnstap__whole_frames(data + known, n - known, frames);
+    *frames += at->frames - c->frames;
+    return known + whole;
 }
 
 /* Sends from a ring what lies in one piece. 0: it holds nothing. */
@@ -9577,11 +9602,10 @@ static long dnstap__send_span(dnstap__link *l, uint32_t ring)
     dnstap__ring *r = &l->tap->rings[ring];
     dnstap__cursor *c = &l->cursors[ring];
     const uint8_t *data = NULL;
-    size_t at = c->at, span, published, whole, frames;
+    size_t span, whole, frames;
     long n;
 
-    published = DNSTAP_LOAD_ACQUIRE(&r->published);
-    span = dnstap__ring_span(r, &at, published, &data);
+    span = dnstap__ring_span(r, &c->at, DNSTAP_LOAD_ACQUIRE(&r->published), &data);
     if (!span) return 0;
     DNSTAP_ASSERT(l->done < span);
     span = dnstap__portion(l, data, span);
@@ -9589,11 +9613,11 @@ static long dnstap__send_span(dnstap__link *l, uint32_t ring)
     l->refused = n == DNSTAP_AGAIN ? span : 0;
     if (n < 0) return n;
     l->tap->budget -= dnstap__min(l->tap->budget, (size_t)n);
-    whole = dnstap__whole_frames(data, l->done + (size_t)n, &frames);
+    whole = dnstap__pass(l, ring, data, l->done + (size_t)n, &frames);
     l->done += (size_t)n - whole;
     if (frames) dnstap__recover(l->tap);
     dnstap__count_sent(l, frames, whole); /* before: who waits for the tail reads the count */
-    c->at = at + whole;
+    c->at += whole;
     c->frames += frames;
     dnstap__release(l->tap, ring);
     return n;
