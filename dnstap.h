@@ -972,6 +972,8 @@ typedef struct dnstap_sink_options {
     int idle_ms;         /* a connection that is silent for so long is closed; default 0: never */
     bool unidirectional; /* sockets: no handshake */
     const dnstap_transport *transport; /* file: its bytes come from there instead of the path */
+    uint32_t socket_mode;              /* listening: of a unix socket, such as 0660; 0: umask's */
+    const char *socket_group;          /* its group, by name or number; NULL: the process's */
     /* tls, as a tap's that listens; with connect, as one's that connects */
     bool skipverify;         /* don't verify the peer; listening: ask for no certificate */
     const char *ca_file;     /* PEM; listening: producers must show a certificate of one of these */
@@ -5706,6 +5708,10 @@ static int dnstap__listener_allow(const dnstap__listener *l, dnstap_error *error
     gid_t gid = 0;
 
     if (!l->path) return DNSTAP_OK;
+    if (l->mode > 0777)
+        return dnstap__fail(
+            error, DNSTAP_BAD_OPTION, 0,
+            "%s: socket_mode is more than nine bits; give it in octal, such as 0660", l->endpoint);
     if (l->group && !dnstap__find_group(l->group, &gid))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: there is no group \"%s\"",
                             l->endpoint, l->group);
@@ -9574,8 +9580,8 @@ static size_t dnstap__portion(const dnstap__link *l, const uint8_t *data, size_t
     return whole ? whole : DNSTAP_FRAME_HEADER + (size_t)dnstap__get32(data);
 }
 
-/* How many of the n bytes in one piece at the link's cursor are whole frames; the number of these in
- * *frames. What another link has counted on the same way is not counted again. */
+/* How many of the n bytes in one piece at the link's cursor are whole frames, and in *frames the
+ * number of these. What another link has counted on the same way is not counted again. */
 static size_t dnstap__pass(const dnstap__link *l, uint32_t ring, const uint8_t *data, size_t n,
                            size_t *frames)
 {
@@ -10704,9 +10710,6 @@ static int dnstap__resolve_listen(dnstap__setup *s, dnstap_error *error)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "max_sinks is %u, max_pending %u; give 1 to 1024",
                             (unsigned)o->max_sinks, (unsigned)o->max_pending);
-    if (o->socket_mode > 0777)
-        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                            "socket_mode is more than nine bits; give it in octal, such as 0660");
     if (o->max_lag > o->ring_size)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "max_lag %lu is more than ring_size %lu; lower it",
@@ -11939,6 +11942,8 @@ static int dnstap__open_sources(dnstap_sink *sink, dnstap_error *error)
     int result;
 
     if (sink->options.connect) return dnstap__open_dialler(sink, error);
+    sink->listener.mode = sink->options.socket_mode;
+    sink->listener.group = sink->options.socket_group; /* looked at now only */
     result = dnstap__listener_open(&sink->listener, &sink->target, sink->common.endpoint, error);
     sink->status.port = sink->listener.port;
     return result;

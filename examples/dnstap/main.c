@@ -21,7 +21,8 @@ static const char usage[] =
     "Receives DNS events as dnstap, and prints or stores them.\n"
     "inputs, as many as you like:\n"
     "  -r FILE       read a Frame Streams file (-: standard input)\n"
-    "  -u PATH       listen on a unix socket (@NAME: one without a file)\n"
+    "  -u PATH       listen on a unix socket (@NAME: one without a file);\n"
+    "                --mode 0660, --group NAME: its rights, else the umask's\n"
     "  -l WHERE      listen on HOST:PORT, :PORT (all addresses), tls://HOST:PORT\n"
     "  -c WHERE      connect to a tap that listens there, or on unix://PATH\n"
     "  --tls-ca FILE, --tls-cert FILE --tls-key FILE   tls://: the peer's CAs; ours\n"
@@ -70,6 +71,7 @@ static const struct flag {
     {"version", 'v', false}, {"lenient", 'n', false},   {"check-config", 'k', true},
     {"c", 'c', true},        {"tls-ca", 'A', true},     {"tls-cert", 'C', true},
     {"tls-key", 'K', true},  {"tls-name", 'N', true},   {"tls-insecure", 'I', false},
+    {"mode", 'm', true},     {"group", 'g', true},
 };
 
 typedef struct source {
@@ -81,7 +83,7 @@ typedef struct settings {
     source *sources; /* room for as many as there are arguments */
     int count;
     const char *write;
-    dnstap_sink_options tls; /* its fields of TLS, for all that is tls:// */
+    dnstap_sink_options how; /* its fields of TLS and unix sockets, for all inputs of theirs */
     const char *tls_flag;    /* the last that was given; NULL: none */
     const char *config;      /* to check; NULL: none */
     bool lenient;
@@ -118,25 +120,34 @@ static bool apply_tls(settings *s, char id, const char *argument, const char *va
 {
     switch (id) {
     case 'A':
-        s->tls.ca_file = value;
+        s->how.ca_file = value;
         break;
     case 'C':
-        s->tls.cert_file = value;
+        s->how.cert_file = value;
         break;
     case 'K':
-        s->tls.key_file = value;
+        s->how.key_file = value;
         break;
     case 'N':
-        s->tls.server_name = value;
+        s->how.server_name = value;
         break;
     case 'I':
-        s->tls.skipverify = true;
+        s->how.skipverify = true;
         break;
     default:
         return false;
     }
     s->tls_flag = argument;
     return true;
+}
+
+static int apply_mode(settings *s, const char *argument, const char *value)
+{
+    char *end;
+    unsigned long mode = strtoul(value, &end, 8);
+    if (*end || mode < 1 || mode > 0777) return wrong(argument, "give it in octal, such as 0660");
+    s->how.socket_mode = (uint32_t)mode;
+    return GO_ON;
 }
 
 static int apply(settings *s, char id, const char *argument, const char *value)
@@ -154,6 +165,11 @@ static int apply(settings *s, char id, const char *argument, const char *value)
         return choose_format(s, argument, quiet_print);
     case 'x':
         return choose_format(s, argument, exact_print);
+    case 'm':
+        return apply_mode(s, argument, value);
+    case 'g':
+        s->how.socket_group = value;
+        return GO_ON;
     case 'k':
         s->config = value;
         return GO_ON;
@@ -344,7 +360,7 @@ static bool open_all(tool *t)
     const settings *s = &t->settings;
     for (int i = 0; i < s->count; i++) {
         t->inputs[i].out = &t->out;
-        if (!input_open(&t->inputs[i], s->sources[i].flag, s->sources[i].name, &s->tls))
+        if (!input_open(&t->inputs[i], s->sources[i].flag, s->sources[i].name, &s->how))
             return false;
     }
     if (is_input(s, s->write)) {
