@@ -1133,7 +1133,8 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
  *
  * What a sink receives, and what a tap hears
  *
- *   dnstap_sink_service    dnstap__accept_one: a place and a reader for a new connection
+ *   dnstap_sink_service    dnstap__accept_one: a place for a new connection; or, with connect,
+ *   │                      dnstap__source_dial: names, addresses, and again when it ended
  *   │ dnstap__serve        for each source
  *   │ │ dnstap__read_source     its transport's recv, into the block that all share
  *   │ │ dnstap__digest          dnstap_frame_reader_feed: up to the end of a frame, copied only
@@ -11490,13 +11491,14 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
 
 /* ---- >>sources ---------------------------------------------------------------------------- */
 
-/* A sink's connections. They are in the states of a link, which its table in >>tap allows and
- * bounds in time; what differs is who speaks: in GREETING the peer says READY and START, in
- * STARTED it sends, in STOPPING it has said STOP and gets FINISH. One that is dialled goes from
- * IDLE over RESOLVING and CONNECTING, and waits in BROKEN; one that was accepted begins in
- * SECURING, and its place is free again at once. In: what transports say, the time; out: events.
- * Always: whatever ends goes through dnstap__drop, and is told, but not each failure of an outage.
- */
+/* A sink's connections. They are in the states of a link, which its table in >>tap allows; what
+ * differs is who speaks: in GREETING the peer says READY and START, in STARTED it sends, in
+ * STOPPING it has said STOP and gets FINISH. One that is dialled goes from IDLE over RESOLVING and
+ * CONNECTING, and waits in BROKEN; one that was accepted begins in SECURING, and its place is free
+ * at once when it ends. STARTED lasts as long as no silence is longer than idle_ms, if that is set;
+ * each of the others, and each step of GREETING, timeout_ms. In: what transports say, the time;
+ * out: events. Always: whatever ends goes through dnstap__drop, and is told, but not each failure
+ * of an outage. */
 #if DNSTAP__HAS_SINK && DNSTAP__HAS_SOCKETS
 static int dnstap__source_enter(dnstap_sink *sink, dnstap__source *s, dnstap_state state)
 {
@@ -11721,8 +11723,7 @@ static void dnstap__count_source(dnstap_sink *sink, dnstap__source *s, const cha
     dnstap__hand_out(sink, &r);
 }
 
-/* The stream begins: of a connection that was dialled that is its beginning, and an outage's end.
- */
+/* The stream begins: of a connection that was dialled it is the beginning, of an outage the end. */
 static void dnstap__source_begin(dnstap_sink *sink, dnstap__source *s)
 {
     char text[64] = "";

@@ -91,8 +91,8 @@ typedef struct input {
 
 /* flag says what name is: r: a file, u: a unix socket, l: an endpoint, or host and port, c: the
  * same of a tap. tls: its fields of TLS. Both return false when the input failed: a file when part
- * of it could not be read, a socket when it could not listen, or when of what a producer has sent
- * a part could not be read. */
+ * of it could not be read, a socket when it could not listen, or when of what a producer has sent a
+ * part could not be read. */
 bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls);
 bool input_close(input *in);
 
