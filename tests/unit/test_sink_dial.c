@@ -503,20 +503,6 @@ static void test_what_can_t_be_dialled_is_refused(void **state)
     }
 }
 
-static void test_the_caller_s_strings_may_go_once_it_is_open(void **state)
-{
-    char endpoint[sizeof w.endpoint];
-
-    (void)state;
-    memcpy(endpoint, w.endpoint, sizeof endpoint);
-    host_open(NULL, 0);
-    dial(endpoint);
-    memset(endpoint, 'x', sizeof endpoint - 1);
-    host_begins();
-    until(DNSTAP_SINK_OPENED, 1);
-    assert_string_equal(w.peer, w.endpoint);
-}
-
 #define DIAL_TEST(function) cmocka_unit_test_setup_teardown(function, setup, close_host)
 
 int main(void)
@@ -539,7 +525,6 @@ int main(void)
         DIAL_TEST(test_the_resolve_hook_is_asked_until_it_answers),
         DIAL_TEST(test_closing_in_any_state_leaves_no_descriptor),
         SINK_TEST(test_what_can_t_be_dialled_is_refused),
-        DIAL_TEST(test_the_caller_s_strings_may_go_once_it_is_open),
     };
 
     return RUN_TESTS(tests, NULL, NULL);

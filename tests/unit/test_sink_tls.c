@@ -1,8 +1,28 @@
 /* Sinks with TLS, against taps of ours in the same process: those that dial, those that listen, who
  * trusts whom, what is told when not, and what a handshake costs the others. */
 #define _GNU_SOURCE
+#include <malloc.h>
+#include <stdlib.h>
+static void free_watched(void *memory);
+#define DNSTAP_MALLOC(size) malloc(size)
+#define DNSTAP_FREE(memory) free_watched(memory)
 #include "tls_support.h"
 #include "dial_support.h"
+
+/* What must not be in memory that is freed; size 0: nothing is looked for. */
+static struct {
+    uint8_t bytes[32];
+    size_t size;
+    unsigned found;
+} secret;
+
+static void free_watched(void *memory)
+{
+    size_t size = malloc_usable_size(memory);
+
+    if (secret.size && memmem(memory, size, secret.bytes, secret.size)) secret.found++;
+    free(memory);
+}
 
 static char endpoint[80];
 
@@ -63,6 +83,7 @@ static void test_messages_of_a_listening_tap_come_over_tls(void **state)
     listening_tap(NULL);
     o = dialling();
     open_sink(&o);
+    assert_true(w.sink->sources->tls->input_size >= BR_SSL_BUFSIZE_INPUT); /* any record fits */
     receive_numbers();
     assert_string_equal(got.subject, "server.test");
     close_tap();
@@ -203,6 +224,97 @@ static void test_a_sink_that_closes_says_goodbye(void **state)
     wait_for_no_sink();
     assert_int_equal(tap_status().failures, 0);
     dnstap_close(tap, 0);
+}
+
+/* ---- a listener with TLS, step by step ---- */
+
+static side speaker;
+
+/* The sink dials it, and both have shaken hands. */
+static void speak_tls(void)
+{
+    static dnstap__socket at;
+    dnstap_sink_options o;
+    dnstap_transport lower;
+    int result = DNSTAP_AGAIN;
+
+    memset(&speaker, 0, sizeof speaker);
+    speaker.options.cert_file = in_dir("server.pem");
+    speaker.options.key_file = in_dir("server.key");
+    assert_int_equal(side_load(&speaker, true), DNSTAP_OK);
+    o = dial_options(at_port("127.0.0.1", host_open("127.0.0.1", 0)));
+    o.ca_file = in_dir("ca.pem");
+    open_sink(&o);
+    UNTIL(host_took());
+    lower = dnstap__socket_adopt(&at, host.fd, AF_INET, 0);
+    dnstap__tls_init(speaker.tls, speaker.config, &lower);
+    UNTIL((result = side_start(&speaker)) != DNSTAP_AGAIN);
+    assert_int_equal(result, DNSTAP_OK);
+}
+
+static void speak(const char *bytes, size_t size)
+{
+    assert_int_equal(side_send(&speaker, bytes, size), size);
+}
+
+static void speak_control(dnstap_control type)
+{
+    dnstap_bytes frame = dnstap__control_frame(type);
+
+    speak((const char *)frame.data, frame.size);
+}
+
+static void begin_speech(void)
+{
+    speak_tls();
+    speak_control(DNSTAP_CONTROL_READY);
+    speak_control(DNSTAP_CONTROL_START);
+    speak("\0\0\0\6\x72\2\10\5\x78\1", 10);
+    until(DNSTAP_SINK_MESSAGE, 1);
+}
+
+static void end_speech(void)
+{
+    free(speaker.memory);
+    host_close();
+}
+
+static void test_stop_is_enough_when_the_end_of_tls_does_not_come(void **state)
+{
+    (void)state;
+    begin_speech();
+    speak_control(DNSTAP_CONTROL_STOP);
+    UNTIL(status().state == DNSTAP_SHUTTING);
+    pass(3999);
+    assert_int_equal(w.told[DNSTAP_SINK_CLOSED], 0);
+    pass(1);
+    assert_int_equal(w.told[DNSTAP_SINK_CLOSED], 1);
+    assert_int_equal(w.result, DNSTAP_OK);
+    assert_int_equal(status().failed, 0);
+    end_speech();
+}
+
+static void test_a_stream_that_ends_without_tls_s_goodbye_may_be_cut(void **state)
+{
+    (void)state;
+    begin_speech();
+    shutdown(host.fd, SHUT_WR);
+    until(DNSTAP_SINK_CLOSED, 1);
+    assert_int_equal(w.result, DNSTAP_TLS);
+    assert_non_null(strstr(w.text, "peer ended without TLS's close_notify"));
+    assert_int_equal(status().failed, 1);
+    end_speech();
+}
+
+static void test_a_stream_that_ends_with_tls_s_goodbye_ended_without_stop(void **state)
+{
+    (void)state;
+    begin_speech();
+    (void)side_shut(&speaker);
+    until(DNSTAP_SINK_CLOSED, 1);
+    assert_int_equal(w.result, DNSTAP_END);
+    assert_int_equal(status().failed, 0);
+    end_speech();
 }
 
 /* ---- sinks that listen ---- */
@@ -369,11 +481,14 @@ static void test_one_call_takes_one_step_of_one_handshake(void **state)
 
 static void test_certificates_that_changed_are_read_for_the_next_connection(void **state)
 {
-    dnstap_sink_options o = listening(in_dir("changing.pem"));
+    char file[128] = "";
+    dnstap_sink_options o = listening(file);
 
     (void)state;
+    strcpy(file, in_dir("changing.pem"));
     assert_int_equal(shell("cp other-ca.pem changing.pem"), 0);
     open_sink(&o);
+    memset(file, 'x', sizeof file - 1); /* the sink has its own */
     is_refused("client", "client's certificate is of no CA in");
     assert_int_equal(shell("cp ca.pem new && mv new changing.pem"), 0);
     deliver("client", "client");
@@ -383,6 +498,24 @@ static void test_certificates_that_changed_are_read_for_the_next_connection(void
     assert_non_null(strstr(got.note, "changing.pem"));
     assert_non_null(strstr(got.note, "what was loaded before stays in use"));
     assert_int_equal(w.told[DNSTAP_SINK_NOTE], 1);
+}
+
+static void test_a_key_is_wiped_from_memory_when_the_sink_closes(void **state)
+{
+    dnstap_sink_options o = listening(NULL);
+    const br_ec_private_key *key;
+
+    (void)state;
+    open_sink(&o);
+    key = &w.sink->tls->store[w.sink->tls->current].key.ec;
+    memset(&secret, 0, sizeof secret);
+    secret.size = dnstap__min(key->xlen, sizeof secret.bytes);
+    assert_int_equal(secret.size, 32);
+    memcpy(secret.bytes, key->x, secret.size);
+    dnstap_sink_close(w.sink);
+    w.sink = NULL;
+    secret.size = 0;
+    assert_int_equal(secret.found, 0);
 }
 
 static void refused(const dnstap_sink_options *o, const char *text)
@@ -424,12 +557,16 @@ int main(void)
         SINK_TEST(test_a_tap_that_is_not_verified_gets_nothing),
         SINK_TEST(test_a_port_without_tls_is_told),
         SINK_TEST(test_a_sink_that_closes_says_goodbye),
+        SINK_TEST(test_stop_is_enough_when_the_end_of_tls_does_not_come),
+        SINK_TEST(test_a_stream_that_ends_without_tls_s_goodbye_may_be_cut),
+        SINK_TEST(test_a_stream_that_ends_with_tls_s_goodbye_ended_without_stop),
         SINK_TEST(test_producers_deliver_over_tls),
         SINK_TEST(test_a_producer_s_verified_name_comes_with_its_messages),
         SINK_TEST(test_a_producer_without_the_right_certificate_is_sent_away),
         SINK_TEST(test_silent_strangers_keep_nobody_waiting_and_go_in_time),
         SINK_TEST(test_one_call_takes_one_step_of_one_handshake),
         SINK_TEST(test_certificates_that_changed_are_read_for_the_next_connection),
+        SINK_TEST(test_a_key_is_wiped_from_memory_when_the_sink_closes),
         SINK_TEST(test_certificates_that_can_t_be_used_are_an_error_at_once),
     };
 
