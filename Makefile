@@ -102,7 +102,9 @@ build/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/*.h) dnstap.h build
 	$(CC) $(flags) $(asserts) -Ibuild/gen -O1 -g $(sanitize) $< build/gen/dnstap.pb-c.o $(libs) \
 	    -lprotobuf-c -lcmocka -o $@
 
-build/unit/test_loop_uv: libs += -luv
+build/unit/test_loop_uv build/loop_uv: libs += -luv
+build/loop_event: libs += -levent_core
+build/transport_openssl: libs += -lssl -lcrypto
 build/fstrm_reader: libs += -lfstrm
 
 units: $(unit)
