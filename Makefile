@@ -40,6 +40,10 @@ bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
 	@tests/setup build bench
 	@tests/bench/run build
 
+firmware: ## build the firmware for a Cortex-M3 and run it in QEMU; says what it takes
+	@tests/setup build firmware
+	@tests/interop/firmware_test.sh build
+
 lint: ## check the layout, the lengths of functions, and what else STYLE asks for
 	@tests/setup lint
 	@tests/lint
@@ -110,5 +114,5 @@ build/fstrm_reader: libs += -lfstrm
 units: $(unit)
 peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))
 
-.PHONY: all demo test test-long bench lint proto install uninstall clean help units peers
+.PHONY: all demo test test-long bench firmware lint proto install uninstall clean help units peers
 .DELETE_ON_ERROR:

@@ -1,0 +1,3 @@
+/* The one unit with dnstap.h's implementation. */
+#define DNSTAP_IMPLEMENTATION
+#include "dnstap.h"
