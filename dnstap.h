@@ -216,7 +216,8 @@
  *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake.
  *
  * PROCESSES
- *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing. The
+ *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing.
+ *   Relative paths are made absolute then, so that a daemon's chdir("/") does not lose them. The
  *   process that first starts or services a tap owns it: elsewhere, close sends nothing. After a
  *   fork with a started tap, the child calls dnstap_after_fork before anything else, or leaves the
  *   tap alone. A tap that was opened once may be started in each of several workers that were
@@ -726,7 +727,8 @@ typedef struct dnstap_transport {
 /* Zeroed is the default. Strings and blocks are copied when the tap opens. */
 typedef struct dnstap_options {
     /* unix:///path, /path, tcp://host:port, tls://host:port, file:///path; with two slashes the
-     * path is relative to the working directory; unix://@name: an abstract socket (Linux) */
+     * path is relative to the working directory, as it is when the tap opens, and so are the
+     * paths of certificates; unix://@name: an abstract socket (Linux) */
     const char *endpoint;
     const char *identity;        /* NULL: host name; "": present and empty */
     const char *version;         /* NULL: dnstap.h-<version>; "": present and empty */
@@ -1413,6 +1415,14 @@ static void dnstap__pause(void)
     nanosleep(&ms, NULL);
 }
 
+/* false, with errno: it can't be told. */
+static bool dnstap__working_directory(char *out, size_t size)
+{
+    if (!getcwd(out, size)) return false;
+    errno = ENOENT; /* out of a chroot's reach it does not begin with / */
+    return *out == '/';
+}
+
 static void dnstap__host_name(char *out, size_t size)
 {
     if (gethostname(out, size) < 0) out[0] = '\0';
@@ -2081,6 +2091,26 @@ static const char *dnstap__take_string(dnstap__arena *a, const char *s)
     char *copy = (char *)(s ? dnstap__take(a, size, 1) : NULL);
 
     if (copy) memcpy(copy, s, size);
+    return copy;
+}
+
+static bool dnstap__is_relative(const char *path) { return path && *path && *path != '/'; }
+
+/* The same of a text that is a path from s + at on: behind base, unless that is "". */
+static const char *dnstap__take_path(dnstap__arena *a, const char *s, size_t at, const char *base)
+{
+    size_t between = *base && s && dnstap__is_relative(s + at) ? strlen(base) : 0, rest;
+    bool slash = between && base[between - 1] != '/';
+    char *copy;
+
+    if (!between) return dnstap__take_string(a, s);
+    rest = strlen(s + at) + 1;
+    copy = (char *)dnstap__take(a, at + between + slash + rest, 1);
+    if (!copy) return NULL;
+    memcpy(copy, s, at);
+    memcpy(copy + at, base, between);
+    if (slash) copy[at + between] = '/';
+    memcpy(copy + at + between + slash, s + at, rest);
     return copy;
 }
 
@@ -5366,6 +5396,44 @@ static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_optio
                         e->scheme->lacks);
 }
 
+enum { DNSTAP__PATH_SIZE = DNSTAP__POSIX ? 4096 : 1 }; /* Linux's PATH_MAX */
+
+/* Whether the endpoint's path depends on the working directory. */
+static bool dnstap__lies_relative(const dnstap__target *t)
+{
+    return dnstap__is_relative(t->path) &&
+           !(DNSTAP__HAS_ABSTRACT && *t->path == '@' && dnstap__is(t, DNSTAP__LISTENS));
+}
+
+/* What relative paths are behind: the working directory, as a daemon will leave it; "" where there
+ * are none. */
+#if DNSTAP__POSIX
+static int dnstap__find_base(char base[DNSTAP__PATH_SIZE], const dnstap__target *t,
+                             const dnstap_options *o, dnstap_error *error)
+{
+    const char *path = dnstap__lies_relative(t) ? o->endpoint : NULL;
+    const char *const files[] = {o->ca_file, o->cert_file, o->key_file};
+    size_t i;
+
+    for (i = 0; dnstap__is(t, DNSTAP__SECURE) && i < 3; i++)
+        if (dnstap__is_relative(files[i])) path = files[i];
+    *base = '\0';
+    if (!path || dnstap__working_directory(base, DNSTAP__PATH_SIZE)) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_SYSTEM, errno,
+                        "%s: the working directory, which it is relative to, can't be told: %s; "
+                        "give a path that begins with /",
+                        path, strerror(errno));
+}
+#else
+static int dnstap__find_base(char base[DNSTAP__PATH_SIZE], const dnstap__target *t,
+                             const dnstap_options *o, dnstap_error *error)
+{
+    (void)t, (void)o, (void)error;
+    *base = '\0';
+    return DNSTAP_OK;
+}
+#endif
+
 /* ---- >>names ------------------------------------------------------------------------------ */
 
 /* From a host's name to a list of addresses, which are tried in turn. In: host and port; out: the
@@ -6910,9 +6978,44 @@ typedef struct dnstap__tls_settings {
     bool (*entropy)(void *user, void *out, size_t size);
 } dnstap__tls_settings;
 
+/* What options give TLS. */
+static dnstap__tls_settings dnstap__tls_settings_of(const dnstap_options *o, const char *host)
+{
+    dnstap__tls_settings s;
+
+    memset(&s, 0, sizeof s);
+    s.endpoint = o->endpoint;
+    s.host = host;
+    s.server = o->listen;
+    s.skipverify = o->skipverify;
+    s.ca_file = o->ca_file;
+    s.cert_file = o->cert_file;
+    s.key_file = o->key_file;
+    s.server_name = o->server_name;
+    s.ca = o->ca;
+    s.cert = o->cert;
+    s.key = o->key;
+    s.anchors = o->anchors;
+    s.anchor_count = o->anchor_count;
+    s.ca_memory = o->ca_memory;
+    s.input = o->tls_input;
+    s.output = o->tls_output;
+    s.user = o->user;
+    s.unix_time = o->unix_time;
+    s.entropy = o->entropy;
+    return s;
+}
+
+/* Where a client's CAs are by default. */
+static const char *dnstap__default_ca(const dnstap_options *o)
+{
+    bool needed = !o->listen && !o->skipverify && !o->ca_file && !o->ca.data && !o->anchors;
+
+    return needed ? dnstap__tls_system_bundle() : o->ca_file;
+}
+
 typedef struct dnstap__tls_config {
     dnstap__tls_settings set;
-    const char *ca_file; /* set.ca_file, or the system's */
     char name[256];      /* to be verified; empty: an address, or nothing */
     uint8_t address[16]; /* to be verified, network order */
     size_t address_size; /* 4, 16; 0: none */
@@ -6957,7 +7060,7 @@ static int dnstap__tls_check_names(const dnstap__tls_config *c, const dnstap__tl
     if (!c->set.server || size <= 60000) return DNSTAP_OK;
     return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                         "%s: too many CAs to ask clients by; leave those that sign clients",
-                        c->ca_file ? c->ca_file : "options.ca");
+                        c->set.ca_file ? c->set.ca_file : "options.ca");
 }
 
 static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
@@ -6971,7 +7074,7 @@ static int dnstap__tls_load_anchors(dnstap__tls_config *c, dnstap__tls_store *s,
         s->anchors = (br_x509_trust_anchor *)(uintptr_t)o->anchors;
         s->anchor_count = o->anchor_count;
     } else {
-        result = dnstap__tls_load_one(s, DNSTAP__TLS_CA, c->ca_file, &o->ca, error);
+        result = dnstap__tls_load_one(s, DNSTAP__TLS_CA, o->ca_file, &o->ca, error);
         if (result < 0) return result;
     }
     return dnstap__tls_check_names(c, s, error);
@@ -6984,7 +7087,7 @@ static void dnstap__tls_look(const dnstap__tls_config *c, dnstap__tls_stamp stam
     int i;
 
     dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CA],
-                         dnstap__tls_verifies(&c->set) ? c->ca_file : NULL);
+                         dnstap__tls_verifies(&c->set) ? c->set.ca_file : NULL);
     dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_CERT], c->set.cert_file);
     dnstap__tls_stamp_of(&stamps[DNSTAP__TLS_KEY], c->set.key_file);
     for (i = 0; i < 3; i++)
@@ -7002,7 +7105,7 @@ static void dnstap__tls_forget(dnstap__tls_config *c, int which)
 
 static void dnstap__tls_note(dnstap__tls_config *c, const dnstap__tls_store *s)
 {
-    const char *file = c->ca_file ? c->ca_file : "options.ca";
+    const char *file = c->set.ca_file ? c->set.ca_file : "options.ca";
     size_t used;
 
     c->note[0] = '\0';
@@ -7101,7 +7204,7 @@ static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *
     if (key && !cert) text = "a key without certificate; set options.cert_file";
     if (c->set.server && !cert) text = "a server needs a certificate; set options.cert_file";
     if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
-    if (dnstap__tls_verifies(o) && !c->ca_file && !o->ca.data && !o->anchors)
+    if (dnstap__tls_verifies(o) && !o->ca_file && !o->ca.data && !o->anchors)
         text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
     if (!text) return DNSTAP_OK;
     return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: %s", c->set.endpoint, text);
@@ -7115,9 +7218,6 @@ static int dnstap__tls_load(dnstap__tls_config *c, const dnstap__tls_settings *s
 
     c->set = *set;
     memset(c->refused, 0xff, sizeof c->refused);
-    c->ca_file = set->ca_file;
-    if (!set->server && !set->skipverify && !set->ca_file && !set->ca.data && !set->anchors)
-        c->ca_file = dnstap__tls_system_bundle();
     result = dnstap__tls_check_options(c, error);
     if (result == DNSTAP_OK) result = dnstap__tls_set_name(c, error);
     if (result < 0) return result;
@@ -7164,6 +7264,8 @@ static void dnstap__tls_reload(dnstap__tls_config *c)
     c->said = 0;
 }
 
+#else
+static const char *dnstap__default_ca(const dnstap_options *o) { return o->ca_file; }
 #endif
 
 /* ---- >>verify ----------------------------------------------------------------------------- */
@@ -7610,7 +7712,9 @@ static void dnstap__tls_say_name(const dnstap__tls_verifier *v, dnstap_error *er
 static void dnstap__tls_say_unknown_ca(const dnstap__tls_verifier *v, dnstap_error *error)
 {
     const dnstap__tls_config *c = v->config;
-    const char *ca = c->ca_file ? c->ca_file : c->set.anchors ? "options.anchors" : "options.ca";
+    const char *ca = c->set.ca_file   ? c->set.ca_file
+                     : c->set.anchors ? "options.anchors"
+                                      : "options.ca";
     const br_x509_trust_anchor *same = dnstap__tls_wanted(v, false);
     const char *peer = c->set.server ? "client's " : "";
 
@@ -10593,6 +10697,7 @@ typedef struct dnstap__setup {
     uint32_t ring_count, link_count;
     char host[DNSTAP__HOST_SIZE]; /* the target's */
     char host_name[256];          /* this machine's */
+    char base[DNSTAP__PATH_SIZE]; /* of relative paths */
 } dnstap__setup;
 
 /* The smallest power of two that is no less than n; 0: there is none. */
@@ -10729,6 +10834,8 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
     s->o = *options;
     result = dnstap__find_target(&s->target, s->host, &s->o, error);
     if (result < 0) return result;
+    if (dnstap__is(&s->target, DNSTAP__SECURE)) s->o.ca_file = dnstap__default_ca(&s->o);
+    if ((result = dnstap__find_base(s->base, &s->target, &s->o, error)) < 0) return result;
     if ((result = dnstap__resolve_numbers(&s->o, error)) < 0) return result;
     if (!s->o.identity) dnstap__host_name(s->host_name, sizeof s->host_name);
     s->identity = dnstap_bytes_of(s->o.identity ? s->o.identity : s->host_name, 0);
@@ -10754,13 +10861,17 @@ static dnstap_bytes dnstap__take_bytes(dnstap__arena *a, dnstap_bytes b)
     return b;
 }
 
-/* The caller's strings and blocks may go when the tap is open. */
-static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
+/* The caller's strings and blocks may go when the tap is open, and the working directory change:
+ * paths are behind base. t is the endpoint's. */
+static void dnstap__take_options(dnstap__arena *a, dnstap_options *o, const dnstap__target *t,
+                                 const char *base)
 {
-    o->endpoint = dnstap__take_string(a, o->endpoint);
-    o->ca_file = dnstap__take_string(a, o->ca_file);
-    o->cert_file = dnstap__take_string(a, o->cert_file);
-    o->key_file = dnstap__take_string(a, o->key_file);
+    size_t at = t->path ? (size_t)(t->path - o->endpoint) : 0;
+
+    o->endpoint = dnstap__take_path(a, o->endpoint, at, dnstap__lies_relative(t) ? base : "");
+    o->ca_file = dnstap__take_path(a, o->ca_file, 0, base);
+    o->cert_file = dnstap__take_path(a, o->cert_file, 0, base);
+    o->key_file = dnstap__take_path(a, o->key_file, 0, base);
     o->server_name = dnstap__take_string(a, o->server_name);
     o->socket_group = dnstap__take_string(a, o->socket_group);
     o->ca = dnstap__take_bytes(a, o->ca);
@@ -10770,34 +10881,6 @@ static void dnstap__take_options(dnstap__arena *a, dnstap_options *o)
 }
 
 #if DNSTAP__HAS_TLS
-/* What a tap gives TLS. */
-static dnstap__tls_settings dnstap__tls_settings_of(const dnstap_options *o, const char *host)
-{
-    dnstap__tls_settings s;
-
-    memset(&s, 0, sizeof s);
-    s.endpoint = o->endpoint;
-    s.host = host;
-    s.server = o->listen;
-    s.skipverify = o->skipverify;
-    s.ca_file = o->ca_file;
-    s.cert_file = o->cert_file;
-    s.key_file = o->key_file;
-    s.server_name = o->server_name;
-    s.ca = o->ca;
-    s.cert = o->cert;
-    s.key = o->key;
-    s.anchors = o->anchors;
-    s.anchor_count = o->anchor_count;
-    s.ca_memory = o->ca_memory;
-    s.input = o->tls_input;
-    s.output = o->tls_output;
-    s.user = o->user;
-    s.unix_time = o->unix_time;
-    s.entropy = o->entropy;
-    return s;
-}
-
 static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__setup *s)
 {
     dnstap__tls_settings set = dnstap__tls_settings_of(&s->o, s->target.host);
@@ -10882,7 +10965,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
     uint32_t i;
 
     dnstap__compile_template(&extra, a, &o);
-    dnstap__take_options(a, &o);
+    dnstap__take_options(a, &o, &s->target, s->base);
     if (tap && !a->overflow) {
         memset(tap, 0, sizeof *tap);
         memset(rings, 0, s->ring_count * sizeof *rings);
@@ -12058,35 +12141,35 @@ static int dnstap__load_sink_tls(dnstap_sink *sink, dnstap_error *error)
 #endif
 
 /* What lies in one block: TLS, whose size the caller's options say, and strings. */
-static void dnstap__carve_sink(dnstap_sink *sink, dnstap__arena *a)
+static void dnstap__carve_sink(dnstap_sink *sink, dnstap__arena *a, const char *base)
 {
     if (dnstap__is(&sink->target, DNSTAP__SECURE)) dnstap__carve_sink_tls(sink, a);
-    dnstap__take_options(a, &sink->common);
+    dnstap__take_options(a, &sink->common, &sink->target, base);
 }
 
 /* Adds up what is to be carved, and carves it. The path is inside the endpoint. */
-static int dnstap__sink_block(dnstap_sink *sink)
+static int dnstap__sink_block(dnstap_sink *sink, const char *base)
 {
     dnstap_options given = sink->common;
     dnstap__arena a;
 
     memset(&a, 0, sizeof a);
     a.size = SIZE_MAX;
-    dnstap__carve_sink(sink, &a);
+    dnstap__carve_sink(sink, &a, base);
     sink->common = given;
     sink->memory = DNSTAP_MALLOC(a.used);
     if (!sink->memory) return DNSTAP_NO_MEMORY;
     a.base = (uint8_t *)sink->memory;
     a.size = a.used;
     a.used = 0;
-    dnstap__carve_sink(sink, &a);
+    dnstap__carve_sink(sink, &a, base);
     DNSTAP_ASSERT(!a.overflow && a.used == a.size);
     if (sink->target.path)
         sink->target.path = sink->common.endpoint + (sink->target.path - given.endpoint);
     return DNSTAP_OK;
 }
 
-static int dnstap__sink_memory(dnstap_sink *sink)
+static int dnstap__sink_memory(dnstap_sink *sink, const char *base)
 {
     const dnstap_sink_options *o = &sink->options;
     uint32_t i;
@@ -12102,7 +12185,7 @@ static int dnstap__sink_memory(dnstap_sink *sink)
         s->reader.buffer = (uint8_t *)DNSTAP_MALLOC(s->reader.size);
         if (!s->reader.buffer) return DNSTAP_NO_MEMORY;
     }
-    return dnstap__sink_block(sink);
+    return dnstap__sink_block(sink, base);
 }
 
 /* What of the options a tap has, too. */
@@ -12144,6 +12227,8 @@ static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
     dnstap__sink_common(sink);
     result = dnstap__find_target(&sink->target, sink->host, &sink->common, error);
     if (result < 0) return result;
+    if (dnstap__is(&sink->target, DNSTAP__SECURE))
+        sink->common.ca_file = dnstap__default_ca(&sink->common);
     if (o->connect && dnstap__reads_file(sink))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "%s: a file is read; connect to unix://, tcp:// or tls://",
@@ -12156,10 +12241,13 @@ static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
  * in vain. What fails is freed by dnstap_sink_close. */
 static int dnstap__sink_prepare(dnstap_sink *sink, dnstap_error *error)
 {
+    char base[DNSTAP__PATH_SIZE] = "";
     int result = dnstap__resolve_sink(sink, error);
 
+    if (result == DNSTAP_OK && !dnstap__reads_file(sink))
+        result = dnstap__find_base(base, &sink->target, &sink->common, error);
     if (result < 0) return result;
-    if (dnstap__sink_memory(sink) < 0)
+    if (dnstap__sink_memory(sink, base) < 0)
         return dnstap__fail(
             error, DNSTAP_NO_MEMORY, 0, "no memory for %u connections with frames of %lu bytes",
             (unsigned)sink->options.max_connections, (unsigned long)sink->options.max_frame);

@@ -345,6 +345,47 @@ static void test_certificates_that_changed_are_read_again(void **state)
     dnstap_close(tap, 0);
 }
 
+/* Relative names lead where they did when the tap was opened. */
+static void test_certificates_are_renewed_after_chdir(void **state)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+    size_t first;
+
+    (void)state;
+    assert_int_equal(shell("cp server.pem now.pem; cp server.key now.key"), 0);
+    tls_host_options(&o);
+    o.cert_file = "now.pem";
+    o.key_file = "now.key";
+    assert_int_equal(chdir(tls_dir), 0);
+    tap = host_open(&o);
+    assert_int_equal(chdir("/"), 0);
+    first = served_leaf(tap);
+    assert_int_equal(shell("cp rsa.pem now.pem; cp rsa.key now.key"), 0);
+    assert_int_not_equal(served_leaf(tap), first);
+    dnstap_close(tap, 0);
+}
+
+/* So does the environment's, which may change, too. */
+static void test_the_environments_ca_is_kept_at_open(void **state)
+{
+    dnstap_options o;
+    dnstap_tap *tap;
+
+    (void)state;
+    peer_options(&o, "tls://127.0.0.1:9");
+    assert_int_equal(chdir(tls_dir), 0);
+    assert_int_equal(setenv("SSL_CERT_FILE", "ca.pem", 1), 0);
+    tap = open_afresh(&o);
+    assert_int_equal(setenv("SSL_CERT_FILE", "nowhere", 1), 0);
+    assert_int_equal(chdir("/"), 0);
+    assert_string_equal(tap->tls_config->set.ca_file, in_dir("ca.pem"));
+    dnstap__tls_reload(tap->tls_config);
+    assert_string_equal(tap->tls_config->note, "");
+    assert_int_equal(unsetenv("SSL_CERT_FILE"), 0);
+    dnstap_close(tap, 0);
+}
+
 /* ---- many at once ---- */
 
 enum { CALLERS = 6 };
@@ -479,6 +520,8 @@ int main(void)
         cmocka_unit_test(test_without_ca_or_with_skipverify_no_certificate_is_asked_for),
         cmocka_unit_test(test_what_can_t_work_is_an_error_at_once),
         cmocka_unit_test(test_certificates_that_changed_are_read_again),
+        cmocka_unit_test(test_certificates_are_renewed_after_chdir),
+        cmocka_unit_test(test_the_environments_ca_is_kept_at_open),
         cmocka_unit_test(test_handshakes_run_side_by_side_one_costly_step_in_a_call),
         cmocka_unit_test(test_a_silent_client_is_closed_at_its_deadline),
         cmocka_unit_test(test_a_thousand_silent_clients_keep_no_good_sink_out),
