@@ -72,7 +72,7 @@ keys() {
         text cert "$out/keys/meter.pem"
         text key "$out/keys/meter.key"
         echo "#define BUILD_TIME $(date +%s)u"
-        echo "#define SEED $(openssl rand 32 | od -An -v -tu1 | tr -s ' \n' ',' | sed 's/^,//;s/,$//')"
+        echo "#define SEED $(openssl rand 32 | od -An -v -tu1 | tr -s ' \n' ',' | sed 's/^,//')0"
     } >"$out/keys.h"
 }
 

@@ -1,6 +1,6 @@
-/* Shows dnstap.h in firmware: no operating system, no malloc, no sockets. A sensor asks a name every
- * few milliseconds, and logs each query over the board's second serial port, at whose other end is
- * whatever reads dnstap. Build and run in QEMU: make firmware
+/* Shows dnstap.h in firmware: no operating system, no malloc, no sockets. A sensor asks for a name
+ * and logs each query over the board's second serial port, at whose other end is whatever reads
+ * dnstap. Build and run in QEMU: make firmware
  *
  * With FIRMWARE_TLS the same goes through TLS, with a certificate of its own: firmware_tls.h. The
  * implementation of dnstap.h is in a unit of its own, tap.c, so that what it takes can be told. */

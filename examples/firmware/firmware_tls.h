@@ -1,7 +1,7 @@
-/* What TLS adds to firmware.c: keys, the date, random numbers. keys.h is made by build.sh: the texts
- * ca, cert and key, and the macros BUILD_TIME (seconds since 1970) and SEED (bytes). A product takes
- * the date from where it learns it, and random numbers from its hardware: without good ones there
- * is no secret. */
+/* What TLS adds to firmware.c: keys, the date, random numbers. keys.h is made by build.sh: the
+ * texts ca, cert and key, and the macros BUILD_TIME (seconds since 1970) and SEED (bytes). A
+ * product takes the date from where it learns it, and random numbers from its hardware: without
+ * good ones there is no secret. */
 #ifndef FIRMWARE_TLS_H_INCLUDED
 #define FIRMWARE_TLS_H_INCLUDED
 
