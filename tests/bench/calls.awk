@@ -1,6 +1,9 @@
 # Reads strace's file of a server (loop calls) and prints "SYSTEM CALLS A TURN" between its marks
 # 2 * phase - 1 and 2 * phase, beyond the server's own: its wait, recvfrom and sendto on its socket,
-# descriptor 100, and a send for each 32 KiB that is logged. -v phase=1: busy; 2: nothing is logged.
+# descriptor 100, and a send for each 32 KiB that is logged. The sink, which the server starts as a
+# process of its own, is not the server. -v phase=1: busy; 2: nothing is logged.
+/^[0-9]+ +execve\(/ && /"sink"/ { outside[$1] = 1 }
+$1 in outside { next }
 /write\(-1, "mark"/ { marker = $1; marks++; next }
 marks != 2 * phase - 1 { next }
 /^[0-9]+ +(<\.\.\. )?(sendto|sendmsg|write|writev)[( ]/ && !/sendto\(100,/ && / = [0-9]+$/ {

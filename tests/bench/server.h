@@ -22,7 +22,7 @@ typedef struct server_hello {
 
 typedef struct server_report {
     uint64_t accepted, dropped;
-    uint64_t turns, clocks; /* of the loop, and how often the tap asked for the time meanwhile */
+    uint64_t turns, clocks; /* since the first mark: of the loop; the tap's looks at the time */
     sink_report sink;
 } server_report;
 
@@ -36,6 +36,7 @@ typedef struct worker {
 
 static worker workers[WORKERS];
 static uint64_t server_turns, server_clocks;
+static bool server_marked;
 
 /* -- logging -- */
 
@@ -57,10 +58,12 @@ static void log_one(worker *w, const event *e)
 
 /* -- answering -- */
 
-/* false: to end. The mark is a system call that strace shows. */
+/* false: to end. A mark is a system call that strace shows; turns count from the first one on. */
 static bool obey(worker *w, uint8_t order)
 {
     if (order == ORDER_QUIET) w->quiet = true;
+    if (order == ORDER_MARK && !server_marked) server_turns = server_clocks = 0;
+    server_marked = server_marked || order == ORDER_MARK;
     return order != ORDER_END && !(order == ORDER_MARK && write(-1, "mark", 4) == 4);
 }
 
