@@ -204,7 +204,8 @@
  *   threads have a ring each; further ones share one more ring, under a short spin: correct, only
  *   slower. A thread that ends hands its ring on. dnstap_log_as takes the caller's own thread
  *   number instead and needs no look-up. dnstap_service, dnstap_pollfds, and dnstap_flush of a tap
- *   without a thread: one thread at a time. dnstap_close: when no other thread is in the tap, and
+ *   without a thread: one thread at a time; with options.timer, a thread that takes over does so
+ *   when the one before is in no call of the tap. dnstap_close: when no other thread is in the tap, and
  *   those that have logged and ended are joined. One thread's messages are delivered in order;
  *   those of several threads may overtake each other.
  *   None of them may be called from a signal handler: it may have interrupted another one, whose
@@ -213,7 +214,8 @@
  *   outlive the tap.
  *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
  *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one wake-up: getpid,
- *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake.
+ *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake. The
+ *   thread that polls makes none, and one whose loop has options.timer calls that.
  *
  * PROCESSES
  *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing.
@@ -790,8 +792,10 @@ typedef struct dnstap_options {
      * called again soon, for timeout_ms; or an error. Must not block */
     int (*resolve)(void *user, const char *host, uint16_t port, struct sockaddr *out, size_t room);
     void (*watch)(void *user, int fd, short events); /* poll's; 0: forget it, before its close */
-    void (*timer)(void *user, int ms); /* call dnstap_service in so many ms; -1: no need */
-    void (*wake)(void *user);          /* any thread: service soon; default: a descriptor */
+    /* call dnstap_service in so many ms; -1: no need. Without options.wake also from dnstap_log, in
+     * the thread that alone services the tap: then there is something to send at once */
+    void (*timer)(void *user, int ms);
+    void (*wake)(void *user); /* any thread: service soon; default: a descriptor */
     /* extra. Where max_message has its default, the most that a template can make is added to it */
     const char *extra;  /* a template, see >>extra; NULL or "": none */
     bool extra_raw;     /* send its text as it stands */
@@ -852,7 +856,8 @@ DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled);
 /* In your own loop, one thread at a time: fills at most max descriptors, returns how many (at most
  * DNSTAP_POLLFDS, and of a listening tap max_sinks + max_pending more), and the timeout for poll in
  * ms. Call it right before each poll, and dnstap_service_fds after. What finds no room is looked
- * at every 5 ms. */
+ * at every 5 ms. While a loop takes several turns a millisecond and logs in each, it has no
+ * descriptors and no wait in most of them, which makes poll cheaper. */
 enum { DNSTAP_POLLFDS = 4 };
 #if DNSTAP__POSIX
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms);
@@ -864,7 +869,7 @@ DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int 
 DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int n);
 #endif
 /* The same without word of what poll has found: for what the sink may say, a connection that is up
- * is looked at every 5 ms. */
+ * is looked at every 100 ms; with options.watch or timer whenever nothing else was due. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap);
 
 #define DNSTAP_STATES(X)                                                   \
@@ -8370,7 +8375,7 @@ enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 enum { DNSTAP__STILL_TURNS = 1000000, DNSTAP__CHATTER = 65536, DNSTAP__ACCEPTS = 64 };
 enum { DNSTAP__LINES = 20, DNSTAP__ANY = DNSTAP_POLLIN | DNSTAP_POLLOUT };
-enum { DNSTAP__BUDGET = 262144, DNSTAP__LOOK_MS = 100 };
+enum { DNSTAP__BUDGET = 262144, DNSTAP__LOOK_MS = 100, DNSTAP__RUSH = 4 };
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
 enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
@@ -8473,7 +8478,7 @@ struct dnstap_tap {
     dnstap__fixed fixed;
     dnstap__extra extra;
     size_t enabled, heard; /* by dnstap_set_enabled; by a sink */
-    size_t poller;         /* the thread that polls */
+    size_t poller;         /* the thread that polls, or whose loop has the timer */
     size_t calls;          /* wake-up calls made */
     size_t losses;         /* something was dropped since the last report */
     size_t skew;           /* ms by which the clock went back, or stood still */
@@ -8493,6 +8498,10 @@ struct dnstap_tap {
     int rest;
     uint64_t now, flush_at, report_at, count_at, look_at, reported;
     size_t mark, calls_seen;
+    uint64_t due_at;      /* when a turn is due if nothing happens; 0: not known */
+    uint64_t rush_ms;     /* turns of a loop that all logged something, within this millisecond: */
+    size_t rush, rush_at; /* how many, and the bytes logged up to the last one */
+    int polled;           /* descriptors that poll was to look at; -1: none, nor to wait */
     size_t reopening;     /* reopens that were taken up */
     size_t budget;        /* bytes that this turn may still send */
     size_t opener, owner; /* processes: that opened it; that started or serviced it, 0: none yet */
@@ -8674,12 +8683,36 @@ static void dnstap__call_service(dnstap_tap *tap)
     }
 }
 
-/* A producer went beyond the mark. The thread that polls needs no call: it looks before it does. */
+/* Whether a thread whose loop has the timer sets that instead of making a call. */
+static bool dnstap__has_timer(const dnstap_tap *tap)
+{
+    return tap->options.timer && !tap->options.wake;
+}
+
+/* A producer went beyond the mark. The thread that polls needs no call: it looks before it does, or
+ * its timer is set. */
 DNSTAP__COLD void dnstap__wake(dnstap_tap *tap)
 {
-    if (DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE) return;
-    if (DNSTAP_LOAD(&tap->poller) == dnstap__self()) return;
-    if (DNSTAP_EXCHANGE(&tap->sleep, DNSTAP__AWAKE) != DNSTAP__AWAKE) dnstap__call_service(tap);
+    bool polls = DNSTAP_LOAD(&tap->poller) == dnstap__self();
+
+    if (DNSTAP_LOAD(&tap->sleep) == DNSTAP__AWAKE || (polls && !dnstap__has_timer(tap))) return;
+    if (DNSTAP_EXCHANGE(&tap->sleep, DNSTAP__AWAKE) == DNSTAP__AWAKE) return;
+    if (polls)
+        (tap->options.timer)(tap->options.user, 0);
+    else
+        dnstap__call_service(tap);
+}
+
+/* The calling thread polls from now on. Whoever did before may have left out a call because of it:
+ * so the rings are looked at anew, and armed as after any pause. The timer is one thread's for
+ * good, or nobody's: a thread must not set it while another one services. */
+static void dnstap__poll_here(dnstap_tap *tap)
+{
+    size_t before = DNSTAP_LOAD(&tap->poller), self = dnstap__self();
+
+    if (before == self || before == SIZE_MAX) return;
+    DNSTAP_STORE(&tap->poller, before && dnstap__has_timer(tap) ? SIZE_MAX : self);
+    dnstap__disarm(tap);
 }
 
 /* Makes the service look, whatever it does. */
@@ -8744,6 +8777,16 @@ static bool dnstap__due(dnstap_tap *tap)
     if (tap->now < tap->flush_at) return false;
     if (tap->rest == DNSTAP__ROUND) tap->flush_at = tap->now + DNSTAP__LONGEST_MS;
     return tap->rest == DNSTAP__NAP;
+}
+
+/* What was published ever in all rings, in bytes. */
+static size_t dnstap__logged(const dnstap_tap *tap)
+{
+    size_t sum = 0;
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++) sum += DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes);
+    return sum;
 }
 
 /* When there is something to send next. What was dropped is reported even when nothing moves. */
@@ -10201,13 +10244,12 @@ static uint64_t dnstap__link_due(const dnstap__link *l)
     return at > look && dnstap__blind(l) ? look : at;
 }
 
-/* poll's timeout for the service's next turn. */
-static int dnstap__timeout(const dnstap_tap *tap)
+/* When the service's next turn is due; UINT64_MAX: when something happens. */
+static uint64_t dnstap__next_turn(const dnstap_tap *tap)
 {
     uint64_t at = UINT64_MAX, due;
     uint32_t i;
 
-    if (!tap->owner) return 0;
     for (i = 0; i < tap->link_count; i++) {
         due = dnstap__link_due(&tap->links[i]);
         if (due < at) at = due;
@@ -10218,8 +10260,15 @@ static int dnstap__timeout(const dnstap_tap *tap)
     if (dnstap__deaf(tap) && at > tap->now + DNSTAP__LOOK_MS) at = tap->now + DNSTAP__LOOK_MS;
     if (DNSTAP_LOAD_ACQUIRE(&tap->asked.close) && at > tap->asked.close_at)
         at = tap->asked.close_at;
-    if (at == UINT64_MAX) return -1;
-    return at <= tap->now ? 0 : (int)(at - tap->now);
+    return at;
+}
+
+/* poll's timeout until then. */
+static int dnstap__timeout(dnstap_tap *tap)
+{
+    tap->due_at = tap->owner ? dnstap__next_turn(tap) : 0;
+    if (tap->due_at == UINT64_MAX) return -1;
+    return tap->due_at <= tap->now ? 0 : (int)(tap->due_at - tap->now);
 }
 
 static void dnstap__tell_of_link(dnstap__link *l)
@@ -10304,6 +10353,7 @@ static void dnstap__turn(dnstap_tap *tap)
     unsigned steps = 0;
 
     tap->budget = DNSTAP__BUDGET;
+    tap->due_at = 0;
     dnstap__take_calls(tap);
     tap->desk.steps = 1;
     dnstap__accept_all(tap);
@@ -10341,7 +10391,7 @@ static void dnstap__check_waker(dnstap_tap *tap)
 /* The first process that starts or services a tap owns it; nobody does when it has lost its
  * listener in a fork. If it did not open it, others that were forked from the same one may own it,
  * too: they must not take each other's calls. */
-static bool dnstap__owned(dnstap_tap *tap)
+DNSTAP__COLD bool dnstap__own(dnstap_tap *tap)
 {
     size_t process = dnstap__process();
 
@@ -10360,6 +10410,11 @@ static bool dnstap__owned(dnstap_tap *tap)
     return tap->owner == process;
 }
 
+DNSTAP__INLINE bool dnstap__owned(dnstap_tap *tap)
+{
+    return DNSTAP__LIKELY(tap->owner && tap->owner == dnstap__process()) || dnstap__own(tap);
+}
+
 /* A turn in a foreign loop. */
 static int dnstap__service(dnstap_tap *tap)
 {
@@ -10368,21 +10423,31 @@ static int dnstap__service(dnstap_tap *tap)
     return DNSTAP_OK;
 }
 
+/* Whether a loop that has hooks may have called because poll has found something: not when there
+ * was a cause in the rings, which is as good as armed for. A descriptor is found again. */
+static bool dnstap__called_for(dnstap_tap *tap)
+{
+    if (!tap->options.watch && !tap->options.timer) return false;
+    return tap->rest == DNSTAP__AWAKE || !dnstap__due(tap);
+}
+
 /* What poll would say is not known here: what is up, and who might come, is looked at now and
  * then. */
 DNSTAP_API int dnstap_service(dnstap_tap *tap)
 {
     dnstap__link *l;
-    bool look;
+    bool time, look;
 
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
+    if (dnstap__has_timer(tap)) dnstap__poll_here(tap);
     dnstap__tick(tap, tap->now);
-    look = tap->options.watch || tap->options.timer || tap->now >= tap->look_at; /* or for cause */
+    time = tap->now >= tap->look_at;
+    look = time || dnstap__called_for(tap);
     for (l = tap->links; l < tap->links + tap->link_count; l++)
         if (look || l->state != DNSTAP_STARTED || l->stuck) l->ready = DNSTAP__ANY;
-    if (look) {
+    if (look) tap->desk.ready = DNSTAP__ANY;
+    if (time) {
         tap->look_at = tap->now + DNSTAP__LOOK_MS;
-        tap->desk.ready = DNSTAP__ANY;
         dnstap__check_waker(tap);
     }
     return dnstap__service(tap);
@@ -10407,8 +10472,10 @@ static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, in
     if (dnstap__accepts(tap)) n = dnstap__add_pollfd(fds, n, max, tap->desk.listener.fd, POLLIN);
     for (l = tap->links; l < tap->links + tap->link_count; l++)
         n = dnstap__add_pollfd(fds, n, max, dnstap__link_fd(l), dnstap__link_events(l));
-    if (n == max && max < DNSTAP_POLLFDS + (int)tap->link_count && (unsigned)*timeout_ms > 5)
-        *timeout_ms = 5; /* not all may have found room: they are looked at by time */
+    tap->polled = n;
+    if (n < max || max >= DNSTAP_POLLFDS + (int)tap->link_count) return n;
+    if ((unsigned)*timeout_ms > 5) *timeout_ms = 5; /* what may have found no room */
+    tap->due_at = 0;
     return n;
 }
 
@@ -10434,10 +10501,45 @@ static void dnstap__take_found(dnstap_tap *tap, const struct pollfd *fds, int n)
             l->ready = DNSTAP__ANY;
 }
 
+/* Whether the loop is so busy that it takes several turns in a millisecond, in each of which
+ * something is logged: then poll need not prepare for a wait, nor look at what can wait as long,
+ * which costs more than all else in such a turn. It looks in each millisecond, and from time to
+ * time where the clock is coarse. */
+static bool dnstap__rushes(dnstap_tap *tap)
+{
+    size_t logged = dnstap__logged(tap);
+    bool more = logged != tap->rush_at && tap->now == tap->rush_ms;
+
+    tap->rush = more && tap->rush < DNSTAP__TURNS ? tap->rush + 1 : 0;
+    tap->rush_at = logged;
+    tap->rush_ms = tap->now;
+    return tap->rush > DNSTAP__RUSH && tap->now < tap->due_at && !dnstap__due(tap);
+}
+
 DNSTAP_API int dnstap_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, int *timeout_ms)
 {
-    DNSTAP_STORE(&tap->poller, dnstap__self());
-    return dnstap__fill_pollfds(tap, fds, max, timeout_ms);
+    dnstap__poll_here(tap);
+    if (!dnstap__rushes(tap)) return dnstap__fill_pollfds(tap, fds, max, timeout_ms);
+    tap->polled = -1;
+    *timeout_ms = 0;
+    return 0;
+}
+
+/* Poll has found nothing of what it was given to look at, and nothing is due. In a rush the rings
+ * are looked at before the next poll only. */
+static bool dnstap__calm(dnstap_tap *tap, const struct pollfd *fds, int n)
+{
+    const dnstap__link *l;
+    int i;
+
+    if (tap->now >= tap->due_at || tap->options.timer) return false;
+    if (tap->polled < 0 && n == 0) return true;
+    if (tap->polled != n) return false;
+    for (i = 0; i < n; i++)
+        if (fds[i].revents) return false;
+    for (l = tap->links; l < tap->links + tap->link_count; l++)
+        if (l->ready) return false;
+    return !(tap->options.listen && tap->desk.ready) && !dnstap__due(tap);
 }
 
 static void dnstap__take_revents(dnstap_tap *tap, const struct pollfd *fds, int n)
@@ -10450,6 +10552,7 @@ DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int
 {
     if (!dnstap__owned(tap)) return DNSTAP_UNSUPPORTED;
     dnstap__tick(tap, tap->now);
+    if (dnstap__calm(tap, fds, n)) return DNSTAP_OK;
     dnstap__take_revents(tap, fds, n);
     return dnstap__service(tap);
 }
