@@ -40,6 +40,36 @@ void text_json(text *t, dnstap_bytes bytes); /* a JSON string in ASCII, quotes a
 typedef void text_format(text *t, const dnstap_received *received);
 text_format exact_print, quiet_print;
 
+typedef enum format_id { FORMAT_NONE, FORMAT_QUIET, FORMAT_EXACT } format_id;
+extern text_format *const formats[]; /* by format; FORMAT_NONE: NULL */
+
+/* ---- flags.c: what the command line says ---------------------------------------------------- */
+
+enum { EXIT_USAGE = 2, GO_ON = -1 };
+
+typedef enum answer { ANSWER_NONE, ANSWER_HELP, ANSWER_VERSION } answer;
+
+/* An input or output: its flag's letter, and what was behind it. */
+typedef struct given {
+    char flag;
+    const char *name;
+} given;
+
+typedef struct settings {
+    given *inputs, *outputs; /* room for as many as there are arguments */
+    size_t input_count, output_count;
+    dnstap_sink_options how; /* TLS for all; limits and a unix socket's rights for inputs */
+    bool tls_given;
+    format_id format;
+    bool formats_differ, append, overwrite;
+    answer answer;
+    const char *config; /* to check; NULL: none */
+    bool lenient;
+} settings;
+
+/* GO_ON, or the status to exit with, and it has said why. */
+int parse_flags(settings *s, char **arguments);
+
 /* ---- config.c: false: the text is refused or can't be read, which has been said ------------- */
 
 bool check_config(const char *path, bool lenient);

@@ -153,5 +153,5 @@ check '-l tls:// without a certificate is refused' \
 check 'a certificate that is not there is told' \
     says 1 "$dir/none.pem" -c tls://127.0.0.1:1 --tls-ca "$dir/none.pem"
 check 'flags of TLS without TLS are usage' \
-    says 2 '--tls-ca: no input is tls://' -c tcp://127.0.0.1:1 --tls-ca "$dir/ca.pem"
+    says 2 'TLS: no input or output is tls://' -c tcp://127.0.0.1:1 --tls-ca "$dir/ca.pem"
 finish

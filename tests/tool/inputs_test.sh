@@ -141,14 +141,14 @@ everywhere() {
 }
 check '-l :PORT listens' everywhere
 rights() {
-    start -u "$dir/sock" --mode 0620 --group "$(id -g)" --exact || return 1
+    start -u "$dir/sock" --socket-mode 0620 --socket-group "$(id -g)" --exact || return 1
     [ "$(stat -c '%a %g' "$dir/sock")" = "620 $(id -g)" ] && feeds "$dir/sock" && stop 0
 }
-check '--mode and --group are the rights of a unix socket' rights
+check '--socket-mode and --socket-group are the rights of a unix socket' rights
 no_rights() {
-    "$tool" -u "$dir/sock" --group no-such-group 2>"$dir/err"
+    "$tool" -u "$dir/sock" --socket-group no-such-group 2>"$dir/err"
     [ $? = 1 ] && told 'there is no group "no-such-group"' && [ ! -e "$dir/sock" ] || return 1
-    "$tool" -u "$dir/sock" --mode 999 2>"$dir/err"
+    "$tool" -u "$dir/sock" --socket-mode 999 2>"$dir/err"
     [ $? = 2 ] && told 'give it in octal'
 }
 check 'a group that is not there, and a mode that is none, are refused' no_rights

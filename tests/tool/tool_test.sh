@@ -254,12 +254,12 @@ check 'file, unix and TCP are read at once' both_at_once
 
 # ---- flags ----
 
-check 'without input usage is wrong' says 2 'no input: ' -q
+check 'without input usage is wrong' says 2 'no inputs specified: ' -q
 check 'an unknown flag is wrong usage' says 2 '-z: no such flag' -z
 check 'a stray argument is wrong usage' says 2 'stray: not a flag' -r "$large" stray
 check 'a dash alone is a stray argument' says 2 '-: ' -r "$large" -
 check 'a flag without its value is wrong usage' says 2 '-r: needs a value' -r
-check 'two formats are wrong usage' says 2 '--exact: one format is enough' -q --exact -r "$large"
+check 'two formats are wrong usage' says 2 'formats: specify at most one' -q --exact -r "$large"
 check 'a boolean is true or false' says 2 '-q=perhaps: ' -q=perhaps -r "$large"
 check 'a missing file is reported' says 1 "$dir/none: open: No such file" -r "$dir/none"
 check 'a socket in a missing folder is reported' says 1 "unix://$dir/none/sock: listen: " \

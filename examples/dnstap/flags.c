@@ -1,0 +1,261 @@
+/* flags.c: what the command line says. A flag is a row in the table: its name, whether it takes a
+ * value, and what that does to the settings. */
+#include "tool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what a row does ----------------------------------------------------------------------- */
+
+typedef struct flag flag;
+
+/* NULL, or why the value is refused. */
+typedef const char *flag_apply(settings *s, const flag *f, const char *value);
+
+struct flag {
+    const char *name;
+    bool takes; /* a value */
+    flag_apply *apply;
+    size_t at; /* in settings, or what else apply makes of it */
+};
+
+static const char *set_string(settings *s, const flag *f, const char *value)
+{
+    *(const char **)(void *)((char *)s + f->at) = value;
+    return NULL;
+}
+
+static const char *set_true(settings *s, const flag *f, const char *value)
+{
+    (void)value;
+    *(bool *)((char *)s + f->at) = true;
+    return NULL;
+}
+
+/* Of no use without a tls:// to use it for. */
+static const char *set_tls(settings *s, const flag *f, const char *value)
+{
+    s->tls_given = true;
+    return set_string(s, f, value);
+}
+
+static const char *set_insecure(settings *s, const flag *f, const char *value)
+{
+    s->tls_given = true;
+    return set_true(s, f, value);
+}
+
+static const char *set_format(settings *s, const flag *f, const char *value)
+{
+    (void)value;
+    if (s->format && s->format != (format_id)f->at) s->formats_differ = true;
+    s->format = (format_id)f->at;
+    return NULL;
+}
+
+static const char *set_answer(settings *s, const flag *f, const char *value)
+{
+    (void)value;
+    s->answer = (answer)f->at;
+    return NULL;
+}
+
+static const char *set_mode(settings *s, const flag *f, const char *value)
+{
+    char *end;
+    const unsigned long mode = strtoul(value, &end, 8);
+    (void)f;
+    if (*end || mode < 1 || mode > 0777) return "give it in octal, such as 0660";
+    s->how.socket_mode = (uint32_t)mode;
+    return NULL;
+}
+
+/* Digits only: strtoul takes signs and spaces, too. */
+static bool read_number(const char **from, uint64_t most, uint64_t *n)
+{
+    const char *c = *from;
+    for (*n = 0; *c >= '0' && *c <= '9' && *n <= most / 10; c++)
+        *n = *n * 10 + (uint64_t)(*c - '0');
+    const bool well = c > *from && !(*c >= '0' && *c <= '9') && *n <= most;
+    *from = c;
+    return well;
+}
+
+enum { CONNECTIONS_MOST = 65535 };
+
+static const char *set_connections(settings *s, const flag *f, const char *value)
+{
+    uint64_t n;
+    (void)f;
+    if (!read_number(&value, CONNECTIONS_MOST, &n) || *value || n == 0)
+        return "give a number, 1 to 65535";
+    s->how.max_connections = (uint32_t)n;
+    return NULL;
+}
+
+/* A part of a duration as Go has it, such as 1.5h, in milliseconds; days are ours. -1: it is none,
+ * or too long. */
+static double read_duration_part(const char **from)
+{
+    static const struct unit {
+        const char *name;
+        double ms;
+    } units[] = {{"ms", 1},  {"ns", 1e-6}, {"us", 1e-3}, {"\302\265s", 1e-3}, {"\316\274s", 1e-3},
+                 {"s", 1e3}, {"m", 6e4},   {"h", 36e5},  {"d", 864e5}};
+    const char *c = *from;
+    double n = 0, place = 1;
+    bool digits = false;
+    for (; *c >= '0' && *c <= '9'; c++, digits = true) n = n * 10 + (*c - '0');
+    if (*c == '.')
+        for (c++; *c >= '0' && *c <= '9'; c++, digits = true) n += (*c - '0') * (place /= 10);
+    for (size_t i = 0; digits && i < sizeof units / sizeof *units; i++) {
+        const size_t size = strlen(units[i].name);
+        if (strncmp(c, units[i].name, size) != 0) continue;
+        *from = c + size;
+        return n * units[i].ms;
+    }
+    return -1;
+}
+
+/* Into an int of milliseconds, rounded up. */
+static const char *set_duration(settings *s, const flag *f, const char *value)
+{
+    double ms = 0, part = 0;
+    const char *c = *value == '+' ? value + 1 : value;
+    if (!strcmp(c, "0"))
+        c++;
+    else if (!*c)
+        part = -1;
+    while (*c && part >= 0 && ms < INT_MAX) ms += part = read_duration_part(&c);
+    if (part < 0) return "give a duration, such as 5s, 300ms or 1h30m";
+    if (ms >= INT_MAX) return "is too long; 24 days are the most";
+    *(int *)(void *)((char *)s + f->at) = (int)(ms + 0.999999);
+    return NULL;
+}
+
+/* As Go has it for -t: 0 waits without end. */
+static const char *set_timeout(settings *s, const flag *f, const char *value)
+{
+    const char *why = set_duration(s, f, value);
+    if (!why && s->how.timeout_ms == 0) s->how.timeout_ms = INT_MAX;
+    return why;
+}
+
+static const char *add_input(settings *s, const flag *f, const char *value)
+{
+    s->inputs[s->input_count].flag = *f->name;
+    s->inputs[s->input_count++].name = value;
+    return NULL;
+}
+
+static const char *add_output(settings *s, const flag *f, const char *value)
+{
+    s->outputs[s->output_count].flag = *f->name;
+    s->outputs[s->output_count++].name = value;
+    return NULL;
+}
+
+#define AT(field) offsetof(settings, field)
+
+static const flag flags[] = {
+    /* inputs */
+    {"r", true, add_input, 0},
+    {"u", true, add_input, 0},
+    {"l", true, add_input, 0},
+    {"c", true, add_input, 0},
+    {"t", true, set_timeout, AT(how.timeout_ms)},
+    {"idle", true, set_duration, AT(how.idle_ms)},
+    {"max-connections", true, set_connections, 0},
+    {"socket-mode", true, set_mode, 0},
+    {"socket-group", true, set_string, AT(how.socket_group)},
+    /* TLS, of inputs and outputs */
+    {"tls-ca", true, set_tls, AT(how.ca_file)},
+    {"tls-cert", true, set_tls, AT(how.cert_file)},
+    {"tls-key", true, set_tls, AT(how.key_file)},
+    {"tls-name", true, set_tls, AT(how.server_name)},
+    {"tls-insecure", false, set_insecure, AT(how.skipverify)},
+    /* outputs */
+    {"w", true, add_output, 0},
+    {"a", false, set_true, AT(append)},
+    {"overwrite", false, set_true, AT(overwrite)},
+    /* formats */
+    {"q", false, set_format, FORMAT_QUIET},
+    {"exact", false, set_format, FORMAT_EXACT},
+    /* instead of all that */
+    {"check-config", true, set_string, AT(config)},
+    {"lenient", false, set_true, AT(lenient)},
+    {"h", false, set_answer, ANSWER_HELP},
+    {"help", false, set_answer, ANSWER_HELP},
+    {"version", false, set_answer, ANSWER_VERSION},
+};
+
+/* ---- the command line ---------------------------------------------------------------------- */
+
+static int wrong(const char *what, const char *why)
+{
+    complain("%s: %s; see dnstap --help", what, why);
+    return EXIT_USAGE;
+}
+
+/* As Go has them: -x v, -x=v, and both with two dashes. value is set to what is behind the =. */
+static const flag *find_flag(const char *argument, const char **value)
+{
+    const char *name = argument + (argument[1] == '-' ? 2 : 1);
+    const size_t size = strcspn(name, "=");
+    *value = name[size] ? name + size + 1 : NULL;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (strlen(flags[i].name) == size && !strncmp(flags[i].name, name, size)) return &flags[i];
+    return NULL;
+}
+
+/* What Go takes for a boolean; -1: none. */
+static int boolean(const char *s)
+{
+    static const char *const words[] = {"0", "f", "F", "false", "FALSE", "False",
+                                        "1", "t", "T", "true",  "TRUE",  "True"};
+    for (int i = 0; i < 12; i++)
+        if (!strcmp(s, words[i])) return i >= 6;
+    return -1;
+}
+
+static bool any_tls(const given *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strncmp(list[i].name, "tls://", 6)) return true;
+    return false;
+}
+
+/* What no flag alone can say. */
+static int check_settings(const settings *s)
+{
+    const bool runs = s->input_count || s->output_count || s->format || s->tls_given ||
+                      s->overwrite || s->append;
+    if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
+    if (s->config) return runs ? wrong("--check-config", "goes with --lenient only") : GO_ON;
+    if (!s->input_count) return wrong("no inputs specified", "give -r, -u, -l or -c");
+    if (s->formats_differ) return wrong("formats", "specify at most one of -q and --exact");
+    if (s->tls_given && !any_tls(s->inputs, s->input_count) &&
+        !any_tls(s->outputs, s->output_count))
+        return wrong("TLS", "no input or output is tls://");
+    if (s->output_count > 1) return wrong("-w", "there can be one output only");
+    return GO_ON;
+}
+
+int parse_flags(settings *s, char **arguments)
+{
+    for (char **a = arguments; *a; a++) {
+        const char *argument = *a, *value = NULL;
+        const flag *f = *argument == '-' ? find_flag(argument, &value) : NULL;
+        if (!f) return wrong(argument, *argument == '-' ? "no such flag" : "not a flag");
+        if (f->takes && !value && !(value = *++a)) return wrong(argument, "needs a value");
+        if (!f->takes && value && boolean(value) < 0)
+            return wrong(argument, "neither true nor false");
+        if (!f->takes && value && !boolean(value)) continue;
+        const char *why = f->apply(s, f, value);
+        if (why) return wrong(argument, why);
+        if (s->answer) return GO_ON;
+    }
+    return check_settings(s);
+}
