@@ -87,12 +87,12 @@ build/%: tests/interop/%.c $(wildcard tests/*.h) dnstap.h
 
 build/dnstap: $(tool) $(wildcard examples/dnstap/*.h) dnstap.h
 	@mkdir -p build
-	$(CC) $(flags) $(CFLAGS) $(tool) $(LDFLAGS) $(libs) -lldns -o $@
+	$(CC) $(flags) $(CFLAGS) $(tool) $(LDFLAGS) $(libs) -lldns -lz -o $@
 
 # The same under sanitizers, for what is malformed.
 build/careful/dnstap: $(tool) $(wildcard examples/dnstap/*.h) dnstap.h
 	@mkdir -p build/careful
-	$(CC) $(flags) $(asserts) -O1 -g $(sanitize) $(tool) $(LDFLAGS) $(libs) -lldns -o $@
+	$(CC) $(flags) $(asserts) -O1 -g $(sanitize) $(tool) $(LDFLAGS) $(libs) -lldns -lz -o $@
 
 # protobuf-c's code for the same schema: what the codec is compared with.
 build/gen/dnstap.pb-c.o: proto/dnstap.proto

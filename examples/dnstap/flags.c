@@ -143,6 +143,28 @@ static const char *set_timeout(settings *s, const flag *f, const char *value)
     return why;
 }
 
+/* Below a second there is no name for it. */
+static const char *set_interval(settings *s, const flag *f, const char *value)
+{
+    const char *why = set_duration(s, f, value);
+    return !why && s->rotate_ms < 1000 ? "give a second at least" : why;
+}
+
+enum { SIZE_LEAST = 1024 };
+
+static const char *set_size(settings *s, const flag *f, const char *value)
+{
+    static const char units[] = "kMGT";
+    uint64_t n;
+    bool well = read_number(&value, UINT64_MAX >> 41, &n);
+    const char *unit = *value ? strchr(units, *value == 'K' ? 'k' : *value) : NULL;
+    if (unit) n <<= 10 * (unit - units + 1);
+    if (!well || (*value && (!unit || value[1])) || n < SIZE_LEAST)
+        return "give a number of bytes, such as 100M, 1k at least";
+    *(uint64_t *)(void *)((char *)s + f->at) = n;
+    return NULL;
+}
+
 static const char *add_input(settings *s, const flag *f, const char *value)
 {
     s->inputs[s->input_count].flag = *f->name;
@@ -178,8 +200,12 @@ static const flag flags[] = {
     {"tls-insecure", false, set_insecure, AT(how.skipverify)},
     /* outputs */
     {"w", true, add_output, 0},
+    {"U", true, add_output, 0},
+    {"T", true, add_output, 0},
     {"a", false, set_true, AT(append)},
     {"overwrite", false, set_true, AT(overwrite)},
+    {"rotate-size", true, set_size, AT(rotate_size)},
+    {"rotate-time", true, set_interval, AT(rotate_ms)},
     /* formats */
     {"q", false, set_format, FORMAT_QUIET},
     {"exact", false, set_format, FORMAT_EXACT},
@@ -227,6 +253,29 @@ static bool any_tls(const given *list, size_t count)
     return false;
 }
 
+static bool is_standard(const given *g)
+{
+    return g->flag == 'w' && (!*g->name || !strcmp(g->name, "-"));
+}
+
+static int check_outputs(const settings *s)
+{
+    size_t standard = 0, files = 0;
+    for (size_t i = 0; i < s->output_count; i++) {
+        if (is_standard(&s->outputs[i]))
+            standard++;
+        else
+            files += s->outputs[i].flag == 'w';
+    }
+    if (standard > 1) return wrong("-w", "standard output is given twice");
+    if (s->append && (standard || !s->output_count))
+        return wrong("-a", "cannot append to standard output");
+    if (s->append && s->overwrite)
+        return wrong("-a", "adds to the file, and --overwrite begins it anew");
+    if ((s->rotate_size || s->rotate_ms) && !files) return wrong("rotating", "needs -w FILE");
+    return GO_ON;
+}
+
 /* What no flag alone can say. */
 static int check_settings(const settings *s)
 {
@@ -239,8 +288,7 @@ static int check_settings(const settings *s)
     if (s->tls_given && !any_tls(s->inputs, s->input_count) &&
         !any_tls(s->outputs, s->output_count))
         return wrong("TLS", "no input or output is tls://");
-    if (s->output_count > 1) return wrong("-w", "there can be one output only");
-    return GO_ON;
+    return check_outputs(s);
 }
 
 int parse_flags(settings *s, char **arguments)

@@ -97,7 +97,7 @@ static void receive(void *user, const dnstap_received *r)
         begin_stream(in, r);
     } else if (r->kind == DNSTAP_SINK_MESSAGE) {
         if (!r->message) lose_frame(in, r, dnstap_strerror(r->result));
-        output_put(in->out, r);
+        outputs_put(in->outputs, r, in->file);
     } else if (r->kind == DNSTAP_SINK_SKIPPED) {
         lose_frame(in, r, "too large, skipped");
     } else if (r->kind == DNSTAP_SINK_REFUSED) {
@@ -109,11 +109,11 @@ static void receive(void *user, const dnstap_received *r)
     }
 }
 
-/* What the library calls it. */
-static void make_endpoint(text *t, char flag, const char *name)
+void endpoint_text(text *t, char flag, const char *name)
 {
-    const bool whole = (flag == 'l' || flag == 'c') && (*name == '/' || strstr(name, "://"));
-    if (!whole) text_string(t, flag == 'r' ? "file://" : flag == 'u' ? "unix://" : "tcp://");
+    const bool whole = strchr("lcT", flag) && (*name == '/' || strstr(name, "://"));
+    const char *scheme = flag == 'r' ? "file://" : strchr("uU", flag) ? "unix://" : "tcp://";
+    if (!whole) text_string(t, scheme);
     text_bytes(t, name, strlen(name) + 1);
 }
 
@@ -129,7 +129,7 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
         options.transport = &standard_input;
     }
     in->name = name;
-    make_endpoint(&endpoint, flag, name);
+    endpoint_text(&endpoint, flag, name);
     options.endpoint = endpoint.data;
     options.user = in;
     options.receive = receive;

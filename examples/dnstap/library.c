@@ -68,6 +68,7 @@ bool file_write(kept_file *f, const void *data, size_t size)
     return size == 0 || dnstap__file_send(&f->file, data, size, &wants) == (long)size;
 }
 
+uint64_t file_size(const kept_file *f) { return (uint64_t)f->file.at; }
 const char *file_problem(const kept_file *f) { return f->file.problem.text; }
 
 int file_close(kept_file *f)

@@ -1,134 +1,102 @@
-/* output.c: standard output or a file, as text or as Frame Streams. What is put together lies in
- * memory and leaves in large writes, of whole lines or frames. */
+/* output.c: all outputs, each a writer or a relay; and what outputs lose. */
 #include "tool.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <time.h>
 
-enum { OUTPUT_FULL = 64 * 1024 };
+/* ---- losses -------------------------------------------------------------------------------- */
 
-static bool is_open(const output *out) { return out->file || out->fd >= 0; }
+enum { SAY_MS = 10 * 1000 };
 
-/* The last of a file is its STOP; where there is no room for it, it is whole without. 0, or errno's
- * value. */
-static int shut(output *out)
+void losses_add(losses *l, uint64_t count)
 {
-    const int problem = out->file ? file_close(out->file) : close(out->fd) < 0 ? errno : 0;
-    out->file = NULL;
-    out->fd = -1;
-    return problem;
+    const uint64_t now = now_ms();
+    l->count += count;
+    if (l->said && now - l->said_at < SAY_MS) return;
+    l->said = l->count;
+    l->said_at = now;
+    complain("%s: it takes too little; messages lost so far: %" PRIu64, l->name, l->count);
 }
 
-/* Says what went wrong, and gives the output up. */
-static bool give_up(output *out, const char *why)
+bool losses_total(const losses *l)
 {
-    complain("%s: %s", out->name, why);
-    if (is_open(out)) shut(out);
-    return false;
+    if (l->count) complain("%s: messages lost in all: %" PRIu64, l->name, l->count);
+    return l->count == 0;
 }
 
-static bool end(output *out)
+/* ---- outputs ------------------------------------------------------------------------------- */
+
+static bool open_output(output *out, const given *g, const settings *s)
 {
-    const int problem = shut(out);
-    return problem == 0 || give_up(out, strerror(problem));
+    if (g->flag == 'w')
+        out->writer = writer_open(g->name, formats[s->format], s);
+    else
+        out->relay = relay_open(g->flag, g->name, s);
+    return out->writer || out->relay;
 }
 
-static void put_control(output *out, bool start)
+bool outputs_open(outputs *all, const settings *s)
 {
-    dnstap_frame_writer w;
-    dnstap_frame_writer_init(&w, false);
-    if (!start) {
-        dnstap_frame_writer_sent(&w, dnstap_frame_writer_next(&w).size);
-        dnstap_frame_writer_stop(&w);
+    static const given standard = {'w', ""};
+    const size_t count = s->output_count ? s->output_count : 1;
+    all->list = (output *)calloc(count, sizeof *all->list);
+    if (!all->list) {
+        complain("outputs: out of memory");
+        return false;
     }
-    const dnstap_bytes control = dnstap_frame_writer_next(&w);
-    text_bytes(&out->pending, control.data, control.size);
+    for (size_t i = 0; i < count; i++, all->count++)
+        if (!open_output(&all->list[i], s->output_count ? &s->outputs[i] : &standard, s))
+            return false;
+    return true;
 }
 
-/* A device or a pipe has nothing in it to lose. */
-static bool open_device(output *out)
+void outputs_put(outputs *all, const dnstap_received *r, bool waits)
 {
-    out->fd = open(out->name, O_WRONLY | O_NOCTTY | O_CLOEXEC);
-    if (out->fd < 0) return give_up(out, strerror(errno));
-    if (!out->format) put_control(out, true);
-    return output_flush(out);
+    for (output *out = all->list; out < all->list + all->count; out++)
+        if (out->writer)
+            writer_put(out->writer, r, waits);
+        else
+            relay_put(out->relay, r);
 }
 
-static bool open_path(output *out, bool overwrite)
+bool outputs_flush(outputs *all)
 {
-    struct stat status;
-    if (stat(out->name, &status) == 0 && !S_ISREG(status.st_mode)) return open_device(out);
-    out->file = file_open(out->name, !out->format, overwrite);
-    return out->file != NULL;
-}
-
-bool output_open(output *out, const char *path, text_format *format, bool overwrite)
-{
-    const bool standard = !path || !*path || !strcmp(path, "-");
-    memset(out, 0, sizeof *out);
-    out->name = standard ? "standard output" : path;
-    out->fd = standard ? STDOUT_FILENO : -1;
-    out->format = standard && !format ? quiet_print : format;
-    return standard || open_path(out, overwrite);
-}
-
-bool output_reopen(output *out)
-{
-    if (!output_flush(out) || !out->file) return is_open(out);
-    return end(out) && open_path(out, false);
-}
-
-bool output_put(output *out, const dnstap_received *received)
-{
-    const size_t size = received->frame.size;
-    const uint8_t header[4] = {(uint8_t)(size >> 24), (uint8_t)(size >> 16), (uint8_t)(size >> 8),
-                               (uint8_t)size};
-    if (out->format) {
-        if (received->message) out->format(&out->pending, received);
-    } else {
-        text_bytes(&out->pending, header, sizeof header);
-        text_bytes(&out->pending, received->frame.data, size);
+    bool any = false;
+    for (output *out = all->list; out < all->list + all->count; out++) {
+        if (out->writer) writer_flush(out->writer);
+        any = any || out->relay || !writer_failed(out->writer);
     }
-    return out->pending.size < OUTPUT_FULL || output_flush(out);
+    return any;
 }
 
-/* Waits for whoever reads it, but not for ever when the program is to end. */
-static void write_pending(output *out)
+bool outputs_ready(outputs *all, int *timeout_ms)
 {
-    size_t done = 0;
-    while (out->fd >= 0 && done < out->pending.size) {
-        const ssize_t n = write(out->fd, out->pending.data + done, out->pending.size - done);
-        struct pollfd until = {out->fd, POLLOUT, 0};
-        if (n > 0)
-            done += (size_t)n;
-        else if (n < 0 && errno != EAGAIN && errno != EINTR)
-            give_up(out, strerror(errno));
-        else if (overdue())
-            give_up(out, "nobody reads it; what was left is lost");
-        else if (n < 0 && errno == EAGAIN)
-            poll(&until, 1, -1);
+    enum { LOOK_AGAIN_MS = 5 };
+    bool ready = true;
+    for (output *out = all->list; out < all->list + all->count; out++) {
+        if (out->writer) {
+            ready = writer_ready(out->writer) && ready;
+        } else if (!relay_ready(out->relay)) {
+            ready = false;
+            *timeout_ms = LOOK_AGAIN_MS;
+        }
     }
+    return ready;
 }
 
-bool output_flush(output *out)
+void outputs_reopen(outputs *all)
 {
-    if (!out->file)
-        write_pending(out);
-    else if (!file_write(out->file, out->pending.data, out->pending.size))
-        give_up(out, file_problem(out->file));
-    out->pending.size = 0;
-    return is_open(out);
+    for (output *out = all->list; out < all->list + all->count; out++)
+        if (out->writer) writer_reopen(out->writer);
 }
 
-bool output_close(output *out)
+bool outputs_close(outputs *all)
 {
-    if (!out->format && out->fd >= 0) put_control(out, false);
-    const bool well = output_flush(out) && end(out);
-    free(out->pending.data);
+    bool well = true;
+    for (output *out = all->list; out < all->list + all->count; out++)
+        well = (out->writer ? writer_close(out->writer) : relay_close(out->relay)) && well;
+    free(all->list);
     return well;
 }

@@ -18,9 +18,6 @@ void complain(const char *format, ...)
 #endif
     ;
 
-/* Whether a second has passed since the program was asked to end. */
-bool overdue(void);
-
 /* ---- text.c: bytes that grow; the program ends where memory does --------------------------- */
 
 typedef struct text {
@@ -65,6 +62,8 @@ typedef struct settings {
     answer answer;
     const char *config; /* to check; NULL: none */
     bool lenient;
+    uint64_t rotate_size; /* bytes; 0: not by size */
+    int rotate_ms;        /* 0: not by time */
 } settings;
 
 /* GO_ON, or the status to exit with, and it has said why. */
@@ -75,6 +74,8 @@ int parse_flags(settings *s, char **arguments);
 bool check_config(const char *path, bool lenient);
 /* ---- library.c: a regular file as a tap writes it ------------------------------------------- */
 
+enum { START_SIZE = 42, STOP_SIZE = 12 }; /* around the frames */
+
 typedef struct kept_file kept_file;
 
 /* Takes the lock that taps take, and goes on behind what is there: frames behind frames, text
@@ -82,27 +83,85 @@ typedef struct kept_file kept_file;
 kept_file *file_open(const char *path, bool frames, bool overwrite);
 /* Writes all, or false, and the file is as it was. */
 bool file_write(kept_file *f, const void *data, size_t size);
+uint64_t file_size(const kept_file *f); /* so far, without STOP */
 const char *file_problem(const kept_file *f);
 /* Ends it, with STOP behind frames. 0, or errno's value; it is closed all the same. */
 int file_close(kept_file *f);
 
+/* ---- naming.c: what a file is called, and when it is another one's turn --------------------- */
+
+typedef struct naming {
+    const char *pattern;
+    bool rotates;  /* else the pattern is the name */
+    uint64_t most; /* bytes of a file; 0: any number */
+    long seconds;  /* 0: for ever */
+    time_t next;   /* 0: never */
+    unsigned long number;
+    char base[3072], path[3104]; /* of the file now, without its number and with it */
+} naming;
+
+/* The name to begin with; it may be a file's that is to be continued. False: it has said why. */
+bool naming_first(naming *n, const char *pattern, const settings *s);
+/* One that no file has; or the same again, if it is still its time. False: it is too long. */
+bool naming_next(naming *n);
+bool naming_again(naming *n);
+
+/* ---- loop.c -------------------------------------------------------------------------------- */
+
+int receive_all(const settings *s); /* the status to exit with */
+void wake_loop(void);               /* any thread, signal handlers too */
+bool is_stopping(void);             /* the program was asked to end */
+uint64_t now_ms(void);
+
 /* ---- output.c ------------------------------------------------------------------------------ */
 
+/* What one output has lost. It is told of at most every 10 s, and at the end. */
+typedef struct losses {
+    const char *name;
+    uint64_t count, said, said_at;
+} losses;
+
+void losses_add(losses *l, uint64_t count);
+bool losses_total(const losses *l); /* false: there are any */
+
+/* writer.c: standard output or a file. relay.c: a collector. They fail and lose each on its own;
+ * `waits`: the message's input waits until they are ready, so that it is kept however full it is;
+ * close returns false when anything was lost. */
+typedef struct writer writer;
+typedef struct relay relay;
+
+/* path "" or "-": standard output. format NULL: quiet there, Frame Streams in a file. NULL: it has
+ * said why. */
+writer *writer_open(const char *path, text_format *format, const settings *s);
+bool writer_ready(writer *w); /* false: the loop is woken when it is */
+bool writer_failed(writer *w);
+void writer_put(writer *w, const dnstap_received *r, bool waits);
+void writer_flush(writer *w);
+void writer_reopen(writer *w); /* a file: ends it, and goes on in what is at its path by then */
+bool writer_close(writer *w);
+
+relay *relay_open(char flag, const char *name, const settings *s);
+bool relay_ready(relay *r);
+void relay_put(relay *r, const dnstap_received *received);
+bool relay_close(relay *r);
+
 typedef struct output {
-    const char *name;    /* for people */
-    kept_file *file;     /* a regular file */
-    int fd;              /* standard output, a device, a pipe; both NULL and -1: failed or closed */
-    text_format *format; /* NULL: Frame Streams */
-    text pending;
+    writer *writer; /* or: */
+    relay *relay;
 } output;
 
-/* path NULL, "" or "-": standard output. format NULL: quiet there, Frame Streams in a file. All
- * return false when the output fails, or had failed, and have said why, once. */
-bool output_open(output *out, const char *path, text_format *format, bool overwrite);
-bool output_reopen(output *out); /* a file: ends it, and goes on in what is at its path now */
-bool output_put(output *out, const dnstap_received *received);
-bool output_flush(output *out);
-bool output_close(output *out);
+typedef struct outputs {
+    output *list;
+    size_t count;
+} outputs;
+
+bool outputs_open(outputs *all, const settings *s);
+void outputs_put(outputs *all, const dnstap_received *r, bool waits);
+bool outputs_flush(outputs *all); /* false: all have failed */
+/* Whether a file may be read on; else in *timeout_ms when to ask again, if nothing wakes. */
+bool outputs_ready(outputs *all, int *timeout_ms);
+void outputs_reopen(outputs *all);
+bool outputs_close(outputs *all);
 
 /* ---- input.c ------------------------------------------------------------------------------- */
 
@@ -110,7 +169,7 @@ bool output_close(output *out);
 typedef struct input {
     const char *name;  /* as it was given */
     dnstap_sink *sink; /* NULL: not open */
-    output *out;
+    outputs *outputs;
     bool file, connects;
     size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */
@@ -125,5 +184,7 @@ typedef struct input {
  * part could not be read. */
 bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls);
 bool input_close(input *in);
+/* What the library calls it, with its NUL. flag: also U and T, of relays. */
+void endpoint_text(text *t, char flag, const char *name);
 
 #endif
