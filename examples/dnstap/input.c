@@ -120,6 +120,7 @@ void endpoint_text(text *t, char flag, const char *name)
 bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls)
 {
     dnstap_sink_options options = *tls;
+    dnstap_transport transport;
     text endpoint = {0};
     dnstap_error error;
     in->file = flag == 'r';
@@ -127,6 +128,9 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
     if (in->file && !strcmp(name, "-")) {
         name = "standard input";
         options.transport = &standard_input;
+    } else if (in->file && gz_is(name)) {
+        in->gz = gz_new(name, &transport);
+        options.transport = &transport;
     }
     in->name = name;
     endpoint_text(&endpoint, flag, name);
@@ -143,5 +147,6 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
 bool input_close(input *in)
 {
     if (in->sink) dnstap_sink_close(in->sink);
+    gz_free(in->gz);
     return !in->failed;
 }

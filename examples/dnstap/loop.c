@@ -107,12 +107,18 @@ static bool take_turns(loop *l, nfds_t *descriptors, int *timeout_ms)
     return any;
 }
 
-/* Sockets are served whatever poll said, for their deadlines; a file that is a pipe would block. */
+/* Sockets are served whatever poll said, for their deadlines; a file that is a pipe would block,
+ * unless what it brings is in memory already: -1. */
+static bool is_due(const loop *l, const input *in)
+{
+    const struct pollfd *fd = &l->fds[in->turn];
+    return in->turn > 0 && (!in->file || fd->fd < 0 || fd->revents);
+}
+
 static void serve(loop *l)
 {
     for (input *in = l->inputs; in < inputs_end(l); in++)
-        if (in->turn > 0 && (!in->file || l->fds[in->turn].revents))
-            in->ended = dnstap_sink_service(in->sink) == DNSTAP_END;
+        if (is_due(l, in)) in->ended = dnstap_sink_service(in->sink) == DNSTAP_END;
 }
 
 static void drain_wake(void)

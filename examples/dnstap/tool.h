@@ -163,6 +163,14 @@ bool outputs_ready(outputs *all, int *timeout_ms);
 void outputs_reopen(outputs *all);
 bool outputs_close(outputs *all);
 
+/* ---- gz.c: a compressed file as a transport -------------------------------------------------- */
+
+typedef struct gz gz;
+
+bool gz_is(const char *path);                      /* its name ends so */
+gz *gz_new(const char *path, dnstap_transport *t); /* freed when the sink that has t is closed */
+void gz_free(gz *g);
+
 /* ---- input.c ------------------------------------------------------------------------------- */
 
 /* A file, a socket and all its connections, or a connection that is made again and again. */
@@ -170,6 +178,7 @@ typedef struct input {
     const char *name;  /* as it was given */
     dnstap_sink *sink; /* NULL: not open */
     outputs *outputs;
+    gz *gz; /* NULL: not compressed */
     bool file, connects;
     size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */
