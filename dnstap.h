@@ -205,9 +205,9 @@
  *   slower. A thread that ends hands its ring on. dnstap_log_as takes the caller's own thread
  *   number instead and needs no look-up. dnstap_service, dnstap_pollfds, and dnstap_flush of a tap
  *   without a thread: one thread at a time; with options.timer, a thread that takes over does so
- *   when the one before is in no call of the tap. dnstap_close: when no other thread is in the tap, and
- *   those that have logged and ended are joined. One thread's messages are delivered in order;
- *   those of several threads may overtake each other.
+ *   when the one before is in no call of the tap. dnstap_close: when no other thread is in the
+ *   tap, and those that have logged and ended are joined. One thread's messages are delivered in
+ *   order; those of several threads may overtake each other.
  *   None of them may be called from a signal handler: it may have interrupted another one, whose
  *   ring is half written. A thread may be cancelled: no lock is held where it can end. What unloads
  *   the library (dlclose) does so after dnstap_close and when no name is looked up: that thread may
