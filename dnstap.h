@@ -84,6 +84,7 @@
  * ALL FUNCTIONS, in the order of use; the API says the rest of each
  *   a tap: from open to close
  *     dnstap_open(options, error)           checks, does what needs privileges; connects nothing
+ *     dnstap_check(options, error)          would it? without a trace, for a test of configuration
  *     dnstap_open_in(memory, size, ...)     the same in your memory, of dnstap_memory_size(options)
  *     dnstap_start(tap)                     its own thread connects, sends, connects again; or:
  *     dnstap_pollfds(tap, fds, max, &ms)    from your loop: what to wait for, before each poll,
@@ -818,6 +819,12 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
 DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
                                       dnstap_error *error);
 DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options);
+/* Whether dnstap_open would take the options, for a server that only tests its configuration:
+ * DNSTAP_OK, or its result with its text. It leaves no trace: binds, makes, truncates, locks,
+ * removes and connects nothing. So it can't know what only bind(2) tells: whether a TCP port is in
+ * use, or this machine's at all. What can be read but once (a pipe with a key) is not read. A
+ * name that is listened on is looked up. Any thread. */
+DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error);
 /* Starts a thread that services the tap, all signals blocked in it. DNSTAP_SYSTEM: there is none;
  * DNSTAP_UNSUPPORTED: it runs, options.watch, timer or wake is set, or the tap is another
  * process's. */
@@ -1363,6 +1370,8 @@ extern "C" {
  * wake-up descriptor, threads. First for POSIX, then for a bare machine, where a function that can
  * do nothing answers as if there were nothing to do. Nothing here waits but dnstap__pause; what is
  * opened is closed in programs that are executed, from its first moment where the system can. */
+enum { DNSTAP__PATH_SIZE = DNSTAP__POSIX ? 4096 : 1 }; /* Linux's PATH_MAX */
+
 #if DNSTAP__POSIX
 /* Where a descriptor leads: its number is another file's when the program closed it. */
 typedef struct dnstap__identity {
@@ -1419,6 +1428,36 @@ static void dnstap__pause(void)
 
     nanosleep(&ms, NULL);
 }
+
+#if DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES
+/* What this process may do with a file (access(2)'s R_OK …): 0, or errno. */
+static int dnstap__may(const char *path, int what)
+{
+    return faccessat(AT_FDCWD, path, what, AT_EACCESS) < 0 ? errno : 0;
+}
+
+/* The folder that a path is in; "" if it is too long. */
+static void dnstap__folder_of(const char *path, char out[DNSTAP__PATH_SIZE])
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+
+    memcpy(out, slash ? "/" : ".", 2);
+    if (!n) return;
+    if (n >= DNSTAP__PATH_SIZE) n = 0;
+    memcpy(out, path, n);
+    out[n] = '\0';
+}
+
+/* Whether a file could be made where there is none: 0, or errno. */
+static int dnstap__may_make(const char *path)
+{
+    char folder[DNSTAP__PATH_SIZE];
+
+    dnstap__folder_of(path, folder);
+    return dnstap__may(folder, W_OK | X_OK);
+}
+#endif
 
 /* false, with errno: it can't be told. */
 static bool dnstap__working_directory(char *out, size_t size)
@@ -1522,14 +1561,14 @@ static int dnstap__pipe(int fds[2])
 #endif
 
 #if DNSTAP__HAS_SOCKETS && defined(SOCK_NONBLOCK) && defined(SOCK_CLOEXEC)
-static int dnstap__stream_socket(int family)
+static int dnstap__socket_of(int family, int type)
 {
-    return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 #elif DNSTAP__HAS_SOCKETS
-static int dnstap__stream_socket(int family)
+static int dnstap__socket_of(int family, int type)
 {
-    return dnstap__prepare(socket(family, SOCK_STREAM, 0));
+    return dnstap__prepare(socket(family, type, 0));
 }
 #endif
 
@@ -4693,7 +4732,7 @@ static void dnstap__socket_tune(const dnstap__socket *s, int family)
 
 static int dnstap__socket_open(dnstap__socket *s)
 {
-    s->fd = dnstap__stream_socket(s->address.any.sa_family);
+    s->fd = dnstap__socket_of(s->address.any.sa_family, SOCK_STREAM);
     if (s->fd < 0) return dnstap__socket_failed(s, "socket", errno);
     dnstap__socket_tune(s, s->address.any.sa_family);
     return DNSTAP_OK;
@@ -4824,22 +4863,29 @@ static int dnstap__file_is_bad(dnstap__file *f, const char *why)
     return dnstap__fail(&f->problem, DNSTAP_BAD_FRAME, 0, "%s", why);
 }
 
+/* Whether frames can be written to a file of that kind. */
+static int dnstap__file_kind(dnstap__file *f, mode_t mode)
+{
+    if (S_ISSOCK(mode))
+        return dnstap__fail(&f->problem, DNSTAP_SYSTEM, ENXIO,
+                            "open: is no file; for a socket use unix://");
+    if (!S_ISBLK(mode)) return DNSTAP_OK;
+    return dnstap__fail(&f->problem, DNSTAP_BAD_OPTION, 0, "is a disk; give the path of a file");
+}
+
 static int dnstap__file_open(dnstap__file *f)
 {
     struct stat st;
 
     f->at = 0;
     f->fd = open(f->path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
-    if (f->fd < 0 && errno == ENXIO)
-        return dnstap__fail(&f->problem, DNSTAP_SYSTEM, ENXIO,
-                            "open: is no file; for a socket use unix://");
+    if (f->fd < 0 && errno == ENXIO) return dnstap__file_kind(f, S_IFSOCK);
     if (f->fd < 0 || fstat(f->fd, &st) < 0) return dnstap__file_failed(f, "open");
     dnstap__identify(&f->is, f->fd);
     f->regular = S_ISREG(st.st_mode);
     f->lockable = f->regular || S_ISFIFO(st.st_mode);
-    if (!S_ISBLK(st.st_mode)) return DNSTAP_OK;
-    dnstap__close_fd(&f->fd);
-    return dnstap__fail(&f->problem, DNSTAP_BAD_OPTION, 0, "is a disk; give the path of a file");
+    if (S_ISBLK(st.st_mode)) dnstap__close_fd(&f->fd);
+    return dnstap__file_kind(f, st.st_mode);
 }
 
 /* The process that holds the record lock; 0: none that is known, or this one. */
@@ -5046,6 +5092,57 @@ static int dnstap__file_start(void *self, short *wants)
     return result;
 }
 
+/* What open(2) would say of what is there and no regular file: to open it might be noticed. */
+static int dnstap__file_try(dnstap__file *f, mode_t mode)
+{
+    errno = S_ISDIR(mode) ? EISDIR : dnstap__may(f->path, R_OK | W_OK);
+    return errno ? dnstap__file_failed(f, "open") : dnstap__file_kind(f, mode);
+}
+
+/* What open(2) would say of a new file. A link to nowhere is made where it leads. */
+static int dnstap__file_try_new(dnstap__file *f)
+{
+    char path[DNSTAP__PATH_SIZE], link[DNSTAP__PATH_SIZE];
+    size_t n = strlen(f->path), at;
+    ssize_t length;
+    int links = 0;
+
+    if (n >= sizeof path) n = 0;
+    memcpy(path, f->path, n);
+    path[n] = '\0';
+    while (links++ < 40 && (length = readlink(path, link, sizeof link)) > 0) {
+        at = *link == '/' || !strrchr(path, '/') ? 0 : (size_t)(strrchr(path, '/') + 1 - path);
+        if (at + (size_t)length >= sizeof path) break;
+        memcpy(path + at, link, (size_t)length);
+        path[at + (size_t)length] = '\0';
+        n = at + (size_t)length;
+    }
+    errno = n && path[n - 1] == '/' ? EISDIR : dnstap__may_make(path);
+    return errno ? dnstap__file_failed(f, "open") : DNSTAP_OK;
+}
+
+/* What dnstap__file_prepare would refuse, without a trace. What another process writes is not
+ * looked into. */
+static int dnstap__file_check_path(dnstap__file *f)
+{
+    struct stat st;
+    off_t size = 0;
+    int result = DNSTAP_OK;
+
+    if (stat(f->path, &st) < 0)
+        return errno == ENOENT ? dnstap__file_try_new(f) : dnstap__file_failed(f, "open");
+    if (!S_ISREG(st.st_mode)) return dnstap__file_try(f, st.st_mode);
+    f->at = 0;
+    f->fd = open(f->path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (f->fd < 0) return dnstap__file_failed(f, "open");
+    if (!dnstap__file_holder(f)) {
+        do result = dnstap__file_check(f, &size);
+        while (result == DNSTAP_AGAIN);
+    }
+    dnstap__close_fd(&f->fd);
+    return result;
+}
+
 /* When the tap opens: what needs rights, and what is wrong with the path. What may be better later
  * is no error: a full disk, another writer, whose file is not begun anew either. */
 static int dnstap__file_prepare(dnstap__file *f, bool overwrite)
@@ -5186,6 +5283,7 @@ typedef struct dnstap__opening {
     const dnstap_transport *user; /* options.transport */
     int send_buffer;              /* SO_SNDBUF; 0: the system's */
     bool overwrite;
+    bool dry; /* nothing is opened: would it be refused? */
 } dnstap__opening;
 
 typedef struct dnstap__scheme {
@@ -5242,7 +5340,8 @@ static int dnstap__open_file(const dnstap__opening *o, dnstap__medium *m, dnstap
     int result;
 
     *out = dnstap__file_transport(&m->file, o->target->path);
-    result = dnstap__file_prepare(&m->file, o->overwrite);
+    result = o->dry ? dnstap__file_check_path(&m->file)
+                    : dnstap__file_prepare(&m->file, o->overwrite);
     if (result == DNSTAP_OK) return result;
     return dnstap__fail(error, result, m->file.problem.sys_errno, "%s: %s%s", o->endpoint,
                         m->file.problem.text,
@@ -5400,8 +5499,6 @@ static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_optio
     return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", endpoint,
                         e->scheme->lacks);
 }
-
-enum { DNSTAP__PATH_SIZE = DNSTAP__POSIX ? 4096 : 1 }; /* Linux's PATH_MAX */
 
 /* Whether the endpoint's path depends on the working directory. */
 static bool dnstap__lies_relative(const dnstap__target *t)
@@ -5693,6 +5790,7 @@ typedef struct dnstap__listener {
     const char *path;     /* of a unix socket that has a file; else NULL */
     uint32_t mode;        /* of that file; 0: the umask's */
     const char *group;    /* NULL: the process's */
+    bool dry;             /* nothing is bound or removed: would it be refused? */
     int family;
     uint16_t port;
     dev_t device; /* of that, as it was made; 0: not yet */
@@ -5700,15 +5798,53 @@ typedef struct dnstap__listener {
     dnstap__identity is; /* what fd leads to */
 } dnstap__listener;
 
-/* Whether the unix socket at the address may be somebody's: only a refusal says it is not. */
-static bool dnstap__answers(const dnstap__address *a)
+/* Whether the file at path, which st is of, could be removed: 0, or errno. */
+static int dnstap__may_remove(const char *path, const struct stat *st)
 {
-    int fd = dnstap__stream_socket(AF_UNIX);
-    bool stale = fd >= 0 && connect(fd, &a->any, dnstap__address_size(a)) < 0 &&
-                 errno == ECONNREFUSED;
+    char folder[DNSTAP__PATH_SIZE];
+    uid_t we = geteuid();
+    struct stat in;
+
+    dnstap__folder_of(path, folder);
+    if (we && !stat(folder, &in) && (in.st_mode & S_ISVTX) && we != in.st_uid && we != st->st_uid)
+        return EPERM;
+    return dnstap__may(folder, W_OK | X_OK);
+}
+
+/* Whether this process may give a file of its own to the group. */
+static bool dnstap__may_give(gid_t group)
+{
+    gid_t groups[1024];
+    int n = getgroups(1024, groups);
+
+    if (!geteuid() || group == getegid() || n < 0) return true;
+    while (n > 0)
+        if (groups[--n] == group) return true;
+    return false;
+}
+
+/* Whether a unix socket of that type is refused at the address, as nobody has it. */
+static bool dnstap__refused(const dnstap__address *a, int type)
+{
+    int fd = dnstap__socket_of(AF_UNIX, type);
+    bool refused = fd >= 0 && connect(fd, &a->any, dnstap__address_size(a)) < 0 &&
+                   errno == ECONNREFUSED;
 
     dnstap__close_fd(&fd);
-    return !stale;
+    return refused;
+}
+
+/* Whether the unix socket at the address may be somebody's: only a refusal says it is not. One of
+ * the wrong type is told so without a connection, which whoever listens would notice. */
+static bool dnstap__answers(const dnstap__address *a)
+{
+    return !dnstap__refused(a, SOCK_DGRAM) || !dnstap__refused(a, SOCK_STREAM);
+}
+
+static int dnstap__listen_failed(const dnstap__listener *l, const char *what, dnstap_error *error)
+{
+    return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s: %s", l->endpoint, what,
+                        strerror(errno));
 }
 
 /* Makes room for a unix socket: only a stale socket is removed. */
@@ -5725,8 +5861,8 @@ static int dnstap__clear_path(const dnstap__listener *l, const dnstap__address *
         return dnstap__fail(error, DNSTAP_SYSTEM, EADDRINUSE,
                             "%s: another process listens there; stop it, or give another path",
                             l->endpoint);
-    unlink(l->path);
-    return DNSTAP_OK;
+    errno = l->dry ? dnstap__may_remove(l->path, &st) : unlink(l->path) < 0 ? errno : 0;
+    return errno ? dnstap__listen_failed(l, "remove the stale socket", error) : DNSTAP_OK;
 }
 
 /* Where to listen. Of a name's addresses it is the first. */
@@ -5760,12 +5896,6 @@ static void dnstap__listen_options(int fd, int family)
     if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
 }
 
-static int dnstap__listen_failed(const dnstap__listener *l, const char *what, dnstap_error *error)
-{
-    return dnstap__fail(error, DNSTAP_SYSTEM, errno, "%s: %s: %s", l->endpoint, what,
-                        strerror(errno));
-}
-
 /* A group by name or number; false: there is none. */
 static bool dnstap__find_group(const char *name, gid_t *gid)
 {
@@ -5776,19 +5906,28 @@ static bool dnstap__find_group(const char *name, gid_t *gid)
     return g || number >= 0;
 }
 
-/* Who may connect to a unix socket. Before it listens: until then nobody can. */
-static int dnstap__listener_allow(const dnstap__listener *l, dnstap_error *error)
+/* Who is to be allowed to connect to a unix socket, if that can be. */
+static int dnstap__listener_rights(const dnstap__listener *l, gid_t *gid, dnstap_error *error)
 {
-    gid_t gid = 0;
-
+    *gid = 0;
     if (!l->path) return DNSTAP_OK;
     if (l->mode > 0777)
         return dnstap__fail(
             error, DNSTAP_BAD_OPTION, 0,
             "%s: socket_mode is more than nine bits; give it in octal, such as 0660", l->endpoint);
-    if (l->group && !dnstap__find_group(l->group, &gid))
+    if (l->group && !dnstap__find_group(l->group, gid))
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "%s: there is no group \"%s\"",
                             l->endpoint, l->group);
+    errno = EPERM;
+    if (l->group && !dnstap__may_give(*gid))
+        return dnstap__listen_failed(l, "give it to options.socket_group", error);
+    return DNSTAP_OK;
+}
+
+/* Allows it. Before it listens: until then nobody can. */
+static int dnstap__listener_allow(const dnstap__listener *l, gid_t gid, dnstap_error *error)
+{
+    if (!l->path) return DNSTAP_OK;
     if (l->group && chown(l->path, (uid_t)-1, gid) < 0)
         return dnstap__listen_failed(l, "give it to options.socket_group", error);
     if (l->mode && chmod(l->path, (mode_t)l->mode) < 0)
@@ -5817,7 +5956,7 @@ static bool dnstap__bind_at(dnstap__listener *l, const dnstap__address *a)
 {
     dnstap__close_fd(&l->fd);
     l->family = a->any.sa_family;
-    l->fd = dnstap__stream_socket(l->family);
+    l->fd = dnstap__socket_of(l->family, SOCK_STREAM);
     dnstap__identify(&l->is, l->fd);
     if (l->fd >= 0) dnstap__listen_options(l->fd, l->family);
     return l->fd >= 0 && !bind(l->fd, &a->any, dnstap__address_size(a));
@@ -5830,21 +5969,39 @@ static bool dnstap__without_inet6(const dnstap__target *target, dnstap__address 
            dnstap__numeric_address(&a->ip, "0.0.0.0", target->port);
 }
 
+/* What bind(2) would say of a unix socket's address, which is free by now if it can be freed. */
+static int dnstap__listener_check(const dnstap__listener *l, const dnstap__address *a,
+                                  dnstap_error *error)
+{
+    struct stat st;
+
+    if (a->any.sa_family != AF_UNIX) return DNSTAP_OK;
+    if (l->path && lstat(l->path, &st) == 0) return DNSTAP_OK;
+    if (!l->path)
+        errno = dnstap__answers(a) ? EADDRINUSE : 0;
+    else if (errno == ENOENT)
+        errno = dnstap__may_make(l->path);
+    return errno ? dnstap__listen_failed(l, "listen", error) : DNSTAP_OK;
+}
+
 /* Binds and listens. endpoint must outlive the listener; on error dnstap__listener_close is due. */
 static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
                                  const char *endpoint, dnstap_error *error)
 {
     dnstap__address a;
+    gid_t gid;
     int result;
 
     l->endpoint = endpoint;
     l->path = target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
-    result = dnstap__listen_address(l, target, &a, error);
+    result = dnstap__listener_rights(l, &gid, error);
+    if (result == DNSTAP_OK) result = dnstap__listen_address(l, target, &a, error);
+    if (result == DNSTAP_OK && l->dry) return dnstap__listener_check(l, &a, error);
     if (result < 0) return result;
     if (!dnstap__bind_at(l, &a) && !(dnstap__without_inet6(target, &a) && dnstap__bind_at(l, &a)))
         return dnstap__listen_failed(l, "listen", error);
     dnstap__listener_look(l);
-    result = dnstap__listener_allow(l, error);
+    result = dnstap__listener_allow(l, gid, error);
     if (result < 0) return result;
     return listen(l->fd, 64) < 0 ? dnstap__listen_failed(l, "listen", error) : DNSTAP_OK;
 }
@@ -5925,6 +6082,7 @@ static void dnstap__listener_close(dnstap__listener *l)
 typedef struct dnstap__listener {
     const char *path;
     int fd;
+    bool dry;
 } dnstap__listener;
 
 static void dnstap__listener_close(dnstap__listener *l) { l->fd = -1; }
@@ -6340,6 +6498,8 @@ typedef struct dnstap__tls_store {
         alone;     /* certificates of no use; of use for themselves only: they are no CA's */
     unsigned flaw; /* of the first that was skipped */
     bool again;    /* files are read anew, beside those in use */
+    bool dry;      /* only looked at, and so */
+    bool unread;   /* left what can be read but once to whoever is to use it */
     br_x509_certificate chain[DNSTAP__TLS_CHAIN];
     size_t chain_count;
     int key_type; /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none */
@@ -6894,12 +7054,32 @@ static int dnstap__tls_read_file(dnstap__tls_loader *l, int fd, bool slow)
     return result;
 }
 
+/* Whether what is read is gone, and opening be noticed. */
+static bool dnstap__tls_flows(const char *path)
+{
+    struct stat s;
+
+    return stat(path, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode));
+}
+
+/* Of such a file: would it open? */
+static int dnstap__tls_pass_over(dnstap__tls_loader *l)
+{
+    errno = dnstap__may(l->source, R_OK);
+    if (errno) return dnstap__tls_no_file(l, "open");
+    l->store->unread = true;
+    l->taken++;
+    return DNSTAP_OK;
+}
+
 static int dnstap__tls_load_file(dnstap__tls_loader *l)
 {
-    int result, fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat s;
     bool slow;
+    int result, fd;
 
+    if (l->store->dry && dnstap__tls_flows(l->source)) return dnstap__tls_pass_over(l);
+    fd = open(l->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return dnstap__tls_no_file(l, "open");
     slow = fstat(fd, &s) != 0 || !S_ISREG(s.st_mode);
     if (slow && l->store->again)
@@ -6971,9 +7151,9 @@ static int dnstap__tls_load_one(dnstap__tls_store *s, dnstap__tls_kind kind, con
 
 /* What TLS is given; what it points to outlives the config. */
 typedef struct dnstap__tls_settings {
-    const char *endpoint; /* for texts */
-    const char *host;     /* of the endpoint; verified unless server_name is set */
-    bool server, skipverify;
+    const char *endpoint;         /* for texts */
+    const char *host;             /* of the endpoint; verified unless server_name is set */
+    bool server, skipverify, dry; /* dry: would it be refused? */
     const char *ca_file, *cert_file, *key_file, *server_name;
     dnstap_bytes ca, cert, key;
     const void *anchors;
@@ -7043,7 +7223,7 @@ static int dnstap__tls_load_identity(dnstap__tls_config *c, dnstap__tls_store *s
     result = dnstap__tls_load_one(s, DNSTAP__TLS_CERT, o->cert_file, &o->cert, error);
     if (result < 0) return result;
     result = dnstap__tls_load_one(s, DNSTAP__TLS_KEY, o->key_file, &o->key, error);
-    if (result < 0) return result;
+    if (result < 0 || s->unread) return result;
     return dnstap__tls_check_key(s, o->cert_file ? o->cert_file : "options.cert",
                                  o->key_file ? o->key_file : "options.key", error);
 }
@@ -7135,6 +7315,7 @@ static int dnstap__tls_load_store(dnstap__tls_config *c, int which, dnstap_error
     s->arena.base = c->memory[which];
     s->arena.size = c->memory_size;
     s->again = which != c->current;
+    s->dry = c->set.dry;
     dnstap__tls_look(c, s->stamps);
     result = dnstap__tls_load_identity(c, s, error);
     if (result == DNSTAP_OK) result = dnstap__tls_load_anchors(c, s, error);
@@ -10798,6 +10979,7 @@ typedef struct dnstap__setup {
     dnstap__target target;
     dnstap_bytes identity, version;
     uint32_t ring_count, link_count;
+    bool dry;                     /* nothing is opened: would it be refused? */
     char host[DNSTAP__HOST_SIZE]; /* the target's */
     char host_name[256];          /* this machine's */
     char base[DNSTAP__PATH_SIZE]; /* of relative paths */
@@ -11005,11 +11187,13 @@ static void dnstap__forget_tls(dnstap__tls_config *c)
     dnstap__tls_forget(c, 1);
 }
 
-static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+static int dnstap__open_tls(dnstap_tap *tap, bool dry, dnstap_error *error)
 {
     dnstap__tls_settings set = dnstap__tls_settings_of(&tap->options, tap->target.host);
-    int result = dnstap__tls_load(tap->tls_config, &set, error);
+    int result;
 
+    set.dry = dry;
+    result = dnstap__tls_load(tap->tls_config, &set, error);
     if (result == DNSTAP_OK && !tap->options.listen) dnstap__secure(&tap->links[0]);
     return result;
 }
@@ -11019,9 +11203,9 @@ static void dnstap__layout_tls(dnstap_tap *tap, dnstap__arena *a, const dnstap__
     (void)tap, (void)a, (void)s;
 }
 static void dnstap__forget_tls(dnstap__tls_config *c) { (void)c; }
-static int dnstap__open_tls(dnstap_tap *tap, dnstap_error *error)
+static int dnstap__open_tls(dnstap_tap *tap, bool dry, dnstap_error *error)
 {
-    (void)tap, (void)error;
+    (void)tap, (void)dry, (void)error;
     return DNSTAP_UNSUPPORTED;
 }
 #endif
@@ -11115,8 +11299,75 @@ DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options)
     return dnstap__layout_size(&setup);
 }
 
+#if DNSTAP__HAS_THREADS
+/* All taps of the process, so that a forked child knows which are not its own: there, those that
+ * the parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
+static struct {
+    dnstap__mutex lock;
+    dnstap_tap *first;
+    bool watched; /* forks are */
+} dnstap__all = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
+
+static void dnstap__before_fork(void) { dnstap__mutex_lock(&dnstap__all.lock); }
+static void dnstap__in_parent(void) { dnstap__mutex_unlock(&dnstap__all.lock); }
+
+static void dnstap__in_child(void)
+{
+    dnstap_tap *tap;
+
+    dnstap__know_process(true);
+    for (tap = dnstap__all.first; tap; tap = tap->next) {
+        if (!tap->owner) continue; /* it is the child's to start */
+        tap->heard = 0;
+        DNSTAP_STORE(&tap->wants, 0);
+        DNSTAP_STORE(&tap->direct, 0);
+    }
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__enlist(dnstap_tap *tap)
+{
+    dnstap__mutex_lock(&dnstap__all.lock);
+    if (!dnstap__all.watched) {
+        dnstap__all.watched = dnstap__at_fork(dnstap__before_fork, dnstap__in_parent,
+                                              dnstap__in_child);
+        dnstap__know_process(dnstap__all.watched);
+    }
+    tap->next = dnstap__all.first;
+    dnstap__all.first = tap;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__strike(const dnstap_tap *tap)
+{
+    dnstap_tap **at = &dnstap__all.first;
+
+    dnstap__mutex_lock(&dnstap__all.lock);
+    while (*at && *at != tap) at = &(*at)->next;
+    if (*at) *at = tap->next;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+/* Whether a tap of this process has that file open: then it can be written, and to open and close
+ * it once more would undo the lock of the process. */
+static bool dnstap__writes_here(const char *path)
+{
+    const dnstap_tap *tap;
+
+    dnstap__mutex_lock(&dnstap__all.lock);
+    for (tap = dnstap__all.first; path && tap; tap = tap->next)
+        if (dnstap__is(&tap->target, DNSTAP__REOPENS) && strcmp(tap->target.path, path) == 0) break;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+    return path && tap;
+}
+#else
+static void dnstap__enlist(dnstap_tap *tap) { (void)tap; }
+static void dnstap__strike(const dnstap_tap *tap) { (void)tap; }
+static bool dnstap__writes_here(const char *path) { return path && false; }
+#endif
+
 /* The endpoint's transport; files are opened. */
-static int dnstap__open_link(dnstap_tap *tap, const dnstap_transport *user, dnstap_error *error)
+static int dnstap__open_link(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
 {
     dnstap__link *l = &tap->links[0];
     dnstap__opening o;
@@ -11124,9 +11375,11 @@ static int dnstap__open_link(dnstap_tap *tap, const dnstap_transport *user, dnst
 
     o.endpoint = tap->options.endpoint;
     o.target = &tap->target;
-    o.user = user;
+    o.user = s->o.transport;
+    o.dry = s->dry;
     o.send_buffer = dnstap__buffer_of(&tap->options);
     o.overwrite = tap->options.overwrite;
+    if (s->dry && dnstap__writes_here(tap->target.path)) return DNSTAP_OK;
     result = (tap->target.scheme->open)(&o, &l->medium, &l->lower, error);
     l->transport = l->lower;
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__HOSTED))
@@ -11140,9 +11393,10 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
     int result = DNSTAP_OK;
 
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
-    if (!tap->options.listen) result = dnstap__open_link(tap, s->o.transport, error);
+    tap->desk.listener.dry = s->dry;
+    if (!tap->options.listen) result = dnstap__open_link(tap, s, error);
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
-        result = dnstap__open_tls(tap, error);
+        result = dnstap__open_tls(tap, s->dry, error);
     if (result == DNSTAP_OK && tap->options.listen) result = dnstap__open_desk(tap, error);
     return result;
 }
@@ -11193,59 +11447,6 @@ static void dnstap__say_too_much(dnstap_error *error)
                  "queue, producers, ca_memory or the record buffers");
 }
 
-#if DNSTAP__HAS_THREADS
-/* All taps of the process, so that a forked child knows which are not its own: there, those that
- * the parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
-static struct {
-    dnstap__mutex lock;
-    dnstap_tap *first;
-    bool watched; /* forks are */
-} dnstap__all = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
-
-static void dnstap__before_fork(void) { dnstap__mutex_lock(&dnstap__all.lock); }
-static void dnstap__in_parent(void) { dnstap__mutex_unlock(&dnstap__all.lock); }
-
-static void dnstap__in_child(void)
-{
-    dnstap_tap *tap;
-
-    dnstap__know_process(true);
-    for (tap = dnstap__all.first; tap; tap = tap->next) {
-        if (!tap->owner) continue; /* it is the child's to start */
-        tap->heard = 0;
-        DNSTAP_STORE(&tap->wants, 0);
-        DNSTAP_STORE(&tap->direct, 0);
-    }
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-
-static void dnstap__enlist(dnstap_tap *tap)
-{
-    dnstap__mutex_lock(&dnstap__all.lock);
-    if (!dnstap__all.watched) {
-        dnstap__all.watched = dnstap__at_fork(dnstap__before_fork, dnstap__in_parent,
-                                              dnstap__in_child);
-        dnstap__know_process(dnstap__all.watched);
-    }
-    tap->next = dnstap__all.first;
-    dnstap__all.first = tap;
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-
-static void dnstap__strike(const dnstap_tap *tap)
-{
-    dnstap_tap **at = &dnstap__all.first;
-
-    dnstap__mutex_lock(&dnstap__all.lock);
-    while (*at && *at != tap) at = &(*at)->next;
-    if (*at) *at = tap->next;
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-#else
-static void dnstap__enlist(dnstap_tap *tap) { (void)tap; }
-static void dnstap__strike(const dnstap_tap *tap) { (void)tap; }
-#endif
-
 /* Lays a tap out in memory, and opens what it needs. NULL: nothing is left open. */
 static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *s,
                                 dnstap_error *error)
@@ -11270,7 +11471,8 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     tap = dnstap__layout(&a, s);
     DNSTAP_ASSERT(tap && a.used <= a.size);
     dnstap__start_values(tap);
-    if (dnstap__open_links(tap, s, error) < 0) {
+    if (dnstap__open_links(tap, s, error) < 0 || s->dry) {
+        dnstap__mutex_close(&tap->lock);
         dnstap__forget_keys(tap);
         return NULL;
     }
@@ -11319,18 +11521,43 @@ DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_op
 }
 
 #if DNSTAP__HAS_MALLOC
+/* false: there is no such memory. 0 bytes are none, and no error. */
+static bool dnstap__take_block(dnstap__block *block, size_t size, dnstap_error *error)
+{
+    dnstap__block_open(block, size);
+    if (!size || block->data) return true;
+    dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory; lower queue or producers",
+                 (unsigned long)size);
+    return false;
+}
+
+DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
+{
+    dnstap__block block;
+    dnstap__setup setup;
+    dnstap_error found;
+    size_t size;
+
+    memset(&found, 0, sizeof found);
+    if (dnstap__resolve_options(&setup, options, &found) == DNSTAP_OK) {
+        setup.dry = true;
+        size = dnstap__layout_size(&setup);
+        if (dnstap__take_block(&block, size, &found))
+            dnstap__open(block.data, size, &setup, &found);
+        dnstap__block_close(&block);
+    }
+    if (found.code) dnstap__name_line(options, &found);
+    if (error) *error = found;
+    return found.code;
+}
+
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error)
 {
     size_t size = dnstap_memory_size(options); /* 0: dnstap_open_in says why */
     dnstap__block block;
     dnstap_tap *tap;
 
-    dnstap__block_open(&block, size);
-    if (size && !block.data) {
-        dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory; lower queue or producers",
-                     (unsigned long)size);
-        return NULL;
-    }
+    if (!dnstap__take_block(&block, size, error)) return NULL;
     tap = dnstap_open_in(block.data, size, options, error);
     if (tap)
         tap->block = block;
@@ -11344,6 +11571,12 @@ DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *
     (void)options;
     dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "this build has no malloc; use dnstap_open_in");
     return NULL;
+}
+
+DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
+{
+    (void)options;
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "this build has no malloc to check with");
 }
 #endif
 
