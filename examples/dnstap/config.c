@@ -89,12 +89,11 @@ static void print_options(text *t, const dnstap_options *o)
     text_string(t, "}\n");
 }
 
-/* What dnstap_open would object to before it takes memory, and so before it opens anything. */
+/* What dnstap_open would object to, here and now. */
 static void try_options(const dnstap_options *o)
 {
     dnstap_error error;
-    dnstap_open_in(NULL, 0, o, &error);
-    if (error.code != DNSTAP_NO_MEMORY) complain("%s: warning: %s", config_name, error.text);
+    if (dnstap_check(o, &error) < 0) complain("%s: warning: %s", config_name, error.text);
 }
 
 /* Kept until the text has been read: it may be read again with more memory. */

@@ -66,7 +66,11 @@ lenient_warns() {
 open_is_asked() {
     config 'dnstap tcp://h:99999\n'
     run 0 && prints "$(plain tcp://h:99999 false 1 1)" && complains \
-        'warning: line 1: tcp://h:99999: port "99999" is not a number from 1 to 65535; CoreDNS'
+        'warning: line 1: tcp://h:99999: port "99999" is not a number from 1 to 65535; CoreDNS' ||
+        return
+    config "dnstap file://$dir/nowhere/x\ndnstap listen tls://:0 {\n tls $dir/no.pem k\n}\n"
+    run 0 && complains "warning: line 1: file://$dir/nowhere/x: open: No such file" &&
+        complains "warning: line 2: $dir/no.pem: can't open it: No such file"
 }
 variables_may_be_long() {
     config 'dnstap /s { identity {$LONG} version {$UNSET} }\n'
