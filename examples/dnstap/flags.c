@@ -16,7 +16,7 @@ typedef const char *flag_apply(settings *s, const flag *f, const char *value);
 
 struct flag {
     const char *name;
-    bool takes; /* a value */
+    int takes; /* values: 0, 1 or 2 */
     flag_apply *apply;
     size_t at; /* in settings, or what else apply makes of it */
 };
@@ -31,6 +31,17 @@ static const char *set_true(settings *s, const flag *f, const char *value)
 {
     (void)value;
     *(bool *)((char *)s + f->at) = true;
+    return NULL;
+}
+
+/* The damaged file comes first. */
+static const char *set_repair(settings *s, const flag *f, const char *value)
+{
+    (void)f;
+    if (s->damaged)
+        s->repaired = value;
+    else
+        s->damaged = value;
     return NULL;
 }
 
@@ -183,38 +194,39 @@ static const char *add_output(settings *s, const flag *f, const char *value)
 
 static const flag flags[] = {
     /* inputs */
-    {"r", true, add_input, 0},
-    {"u", true, add_input, 0},
-    {"l", true, add_input, 0},
-    {"c", true, add_input, 0},
-    {"t", true, set_timeout, AT(how.timeout_ms)},
-    {"idle", true, set_duration, AT(how.idle_ms)},
-    {"max-connections", true, set_connections, 0},
-    {"socket-mode", true, set_mode, 0},
-    {"socket-group", true, set_string, AT(how.socket_group)},
+    {"r", 1, add_input, 0},
+    {"u", 1, add_input, 0},
+    {"l", 1, add_input, 0},
+    {"c", 1, add_input, 0},
+    {"t", 1, set_timeout, AT(how.timeout_ms)},
+    {"idle", 1, set_duration, AT(how.idle_ms)},
+    {"max-connections", 1, set_connections, 0},
+    {"socket-mode", 1, set_mode, 0},
+    {"socket-group", 1, set_string, AT(how.socket_group)},
     /* TLS, of inputs and outputs */
-    {"tls-ca", true, set_tls, AT(how.ca_file)},
-    {"tls-cert", true, set_tls, AT(how.cert_file)},
-    {"tls-key", true, set_tls, AT(how.key_file)},
-    {"tls-name", true, set_tls, AT(how.server_name)},
-    {"tls-insecure", false, set_insecure, AT(how.skipverify)},
+    {"tls-ca", 1, set_tls, AT(how.ca_file)},
+    {"tls-cert", 1, set_tls, AT(how.cert_file)},
+    {"tls-key", 1, set_tls, AT(how.key_file)},
+    {"tls-name", 1, set_tls, AT(how.server_name)},
+    {"tls-insecure", 0, set_insecure, AT(how.skipverify)},
     /* outputs */
-    {"w", true, add_output, 0},
-    {"U", true, add_output, 0},
-    {"T", true, add_output, 0},
-    {"a", false, set_true, AT(append)},
-    {"overwrite", false, set_true, AT(overwrite)},
-    {"rotate-size", true, set_size, AT(rotate_size)},
-    {"rotate-time", true, set_interval, AT(rotate_ms)},
+    {"w", 1, add_output, 0},
+    {"U", 1, add_output, 0},
+    {"T", 1, add_output, 0},
+    {"a", 0, set_true, AT(append)},
+    {"overwrite", 0, set_true, AT(overwrite)},
+    {"rotate-size", 1, set_size, AT(rotate_size)},
+    {"rotate-time", 1, set_interval, AT(rotate_ms)},
     /* formats */
-    {"q", false, set_format, FORMAT_QUIET},
-    {"exact", false, set_format, FORMAT_EXACT},
+    {"q", 0, set_format, FORMAT_QUIET},
+    {"exact", 0, set_format, FORMAT_EXACT},
     /* instead of all that */
-    {"check-config", true, set_string, AT(config)},
-    {"lenient", false, set_true, AT(lenient)},
-    {"h", false, set_answer, ANSWER_HELP},
-    {"help", false, set_answer, ANSWER_HELP},
-    {"version", false, set_answer, ANSWER_VERSION},
+    {"repair", 2, set_repair, 0},
+    {"check-config", 1, set_string, AT(config)},
+    {"lenient", 0, set_true, AT(lenient)},
+    {"h", 0, set_answer, ANSWER_HELP},
+    {"help", 0, set_answer, ANSWER_HELP},
+    {"version", 0, set_answer, ANSWER_VERSION},
 };
 
 /* ---- the command line ---------------------------------------------------------------------- */
@@ -276,13 +288,22 @@ static int check_outputs(const settings *s)
     return GO_ON;
 }
 
+/* What is done instead of receiving goes with little else. */
+static int check_other(const settings *s)
+{
+    const bool runs = s->input_count || s->output_count || s->format || s->tls_given || s->append;
+    if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
+    if (s->config && (runs || s->damaged || s->overwrite))
+        return wrong("--check-config", "goes with --lenient only");
+    if (s->damaged && runs) return wrong("--repair", "goes with --overwrite only");
+    return GO_ON;
+}
+
 /* What no flag alone can say. */
 static int check_settings(const settings *s)
 {
-    const bool runs = s->input_count || s->output_count || s->format || s->tls_given ||
-                      s->overwrite || s->append;
-    if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
-    if (s->config) return runs ? wrong("--check-config", "goes with --lenient only") : GO_ON;
+    const int status = check_other(s);
+    if (status != GO_ON || s->config || s->damaged) return status;
     if (!s->input_count) return wrong("no inputs specified", "give -r, -u, -l or -c");
     if (s->formats_differ) return wrong("formats", "specify at most one of -q and --exact");
     if (s->tls_given && !any_tls(s->inputs, s->input_count) &&
@@ -291,19 +312,29 @@ static int check_settings(const settings *s)
     return check_outputs(s);
 }
 
+/* Its value is behind the =, or the next arguments are; *last is the last that is taken. */
+static int apply_flag(settings *s, const flag *f, const char *value, char ***last)
+{
+    const char *argument = **last;
+    if (!f->takes && value && boolean(value) < 0) return wrong(argument, "neither true nor false");
+    if (!f->takes && value && !boolean(value)) return GO_ON;
+    for (int i = 0; i == 0 || i < f->takes; i++, value = NULL) {
+        if (f->takes && !value && !(value = *++*last))
+            return wrong(argument, f->takes == 1 ? "needs a value" : "needs two values");
+        const char *why = f->apply(s, f, value);
+        if (why) return wrong(argument, why);
+    }
+    return GO_ON;
+}
+
 int parse_flags(settings *s, char **arguments)
 {
     for (char **a = arguments; *a; a++) {
         const char *argument = *a, *value = NULL;
         const flag *f = *argument == '-' ? find_flag(argument, &value) : NULL;
         if (!f) return wrong(argument, *argument == '-' ? "no such flag" : "not a flag");
-        if (f->takes && !value && !(value = *++a)) return wrong(argument, "needs a value");
-        if (!f->takes && value && boolean(value) < 0)
-            return wrong(argument, "neither true nor false");
-        if (!f->takes && value && !boolean(value)) continue;
-        const char *why = f->apply(s, f, value);
-        if (why) return wrong(argument, why);
-        if (s->answer) return GO_ON;
+        const int status = apply_flag(s, f, value, &a);
+        if (status != GO_ON || s->answer) return status;
     }
     return check_settings(s);
 }

@@ -48,7 +48,7 @@ static bool on_signal(int number, void (*handler)(int))
 }
 
 /* What a write can raise is an error of the write. */
-static bool catch_signals(void)
+bool catch_signals(void)
 {
     return pipe(wake) == 0 && fcntl(wake[0], F_SETFL, O_NONBLOCK) == 0 &&
            fcntl(wake[1], F_SETFL, O_NONBLOCK) == 0 && fcntl(wake[0], F_SETFD, FD_CLOEXEC) == 0 &&
@@ -203,7 +203,7 @@ int receive_all(const settings *s)
     l.fds_each = (int)connections + 1;
     l.inputs = (input *)calloc(s->input_count, sizeof *l.inputs);
     l.fds = (struct pollfd *)calloc(s->input_count * ((size_t)connections + 1) + 1, sizeof *l.fds);
-    if (!l.inputs || !l.fds || !catch_signals())
+    if (!l.inputs || !l.fds)
         complain("start: %s", strerror(errno));
     else
         well = run_all(&l);

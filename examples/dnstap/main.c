@@ -2,6 +2,7 @@
  * Build: make build/dnstap. main.c: what it says. */
 #include "tool.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ static const char usage[] = /* fits a screen, 24 lines of 80; the rest is dnstap
     "TLS:    --tls-ca FILE --tls-cert FILE --tls-key FILE: the peer's CAs; our own\n"
     "        certificate; --tls-name NAME: in the peer's; --tls-insecure\n"
     "format: -q quiet text, a line a message   --exact JSON of every field, in hex\n"
+    "--repair FILE OUT: put every whole frame of a damaged file into another\n"
     "--check-config FILE: read configuration text and print its taps, an object a\n"
     "  line; --lenient: what CoreDNS takes, and with its meaning. -h, --version\n"
     "It runs until files are read, with a socket until SIGINT or SIGTERM. SIGHUP: it\n"
@@ -53,6 +55,8 @@ static int answer_with(const settings *s)
         puts("dnstap " DNSTAP_VERSION);
     else if (s->config)
         return check_config(s->config, s->lenient) ? EXIT_SUCCESS : EXIT_USAGE;
+    else if (s->damaged)
+        return repair_file(s->damaged, s->repaired, s->overwrite) ? EXIT_SUCCESS : EXIT_FAILURE;
     else
         return GO_ON;
     return EXIT_SUCCESS;
@@ -67,6 +71,8 @@ int main(int argc, char **argv)
     s.outputs = (given *)calloc((size_t)argc, sizeof *s.outputs);
     if (!s.inputs || !s.outputs)
         complain("start: out of memory");
+    else if (!catch_signals())
+        complain("start: %s", strerror(errno));
     else if ((status = parse_flags(&s, argv + 1)) == GO_ON && (status = answer_with(&s)) == GO_ON)
         status = receive_all(&s);
     free(s.outputs);

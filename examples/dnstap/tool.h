@@ -60,7 +60,8 @@ typedef struct settings {
     format_id format;
     bool formats_differ, append, overwrite;
     answer answer;
-    const char *config; /* to check; NULL: none */
+    const char *config;             /* to check; NULL: none */
+    const char *damaged, *repaired; /* files; NULL: none */
     bool lenient;
     uint64_t rotate_size; /* bytes; 0: not by size */
     int rotate_ms;        /* 0: not by time */
@@ -72,6 +73,11 @@ int parse_flags(settings *s, char **arguments);
 /* ---- config.c: false: the text is refused or can't be read, which has been said ------------- */
 
 bool check_config(const char *path, bool lenient);
+/* ---- repair.c ------------------------------------------------------------------------------- */
+
+/* Puts every whole frame of a damaged file into another, and says what came of it. */
+bool repair_file(const char *in, const char *out, bool overwrite);
+
 /* ---- library.c: a regular file as a tap writes it ------------------------------------------- */
 
 enum { START_SIZE = 42, STOP_SIZE = 12 }; /* around the frames */
@@ -108,6 +114,7 @@ bool naming_again(naming *n);
 
 /* ---- loop.c -------------------------------------------------------------------------------- */
 
+bool catch_signals(void);
 int receive_all(const settings *s); /* the status to exit with */
 void wake_loop(void);               /* any thread, signal handlers too */
 bool is_stopping(void);             /* the program was asked to end */
