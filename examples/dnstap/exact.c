@@ -1,7 +1,7 @@
 /* exact.c: --exact, one JSON object for each message, with every field it has under its name in
  * the schema and in the schema's order: bytes in hex, enumerations by name, or by number when they
  * have none, a policy's type as text. frame is the frame's index in its stream. */
-#include "tool.h"
+#include "dns.h"
 
 static void begin_field(text *t, const char *name)
 {
@@ -53,46 +53,44 @@ static void add_policy(text *t, const dnstap_policy *p)
     text_string(t, "}");
 }
 
-/* A decoded message has a bit in `present` for each number it came with. */
-static bool has(const dnstap_message *m, int field) { return (m->present >> field & 1u) != 0; }
-
 static void add_message(text *t, const dnstap_message *m)
 {
     begin_field(t, "message");
     text_string(t, "{");
     add_enum(t, "type", m->type, dnstap_message_type_name(m->type));
-    if (has(m, 2))
+    if (has_field(m, 2))
         add_enum(t, "socket_family", m->socket_family, dnstap_socket_family_name(m->socket_family));
-    if (has(m, 3))
+    if (has_field(m, 3))
         add_enum(t, "socket_protocol", m->socket_protocol,
                  dnstap_socket_protocol_name(m->socket_protocol));
     add_bytes(t, "query_address", m->query_address);
     add_bytes(t, "response_address", m->response_address);
-    if (has(m, 6)) add_number(t, "query_port", m->query_port);
-    if (has(m, 7)) add_number(t, "response_port", m->response_port);
-    if (has(m, 8)) add_number(t, "query_time_sec", m->query_time_sec);
-    if (has(m, 9)) add_number(t, "query_time_nsec", m->query_time_nsec);
+    if (has_field(m, 6)) add_number(t, "query_port", m->query_port);
+    if (has_field(m, 7)) add_number(t, "response_port", m->response_port);
+    if (has_field(m, 8)) add_number(t, "query_time_sec", m->query_time_sec);
+    if (has_field(m, 9)) add_number(t, "query_time_nsec", m->query_time_nsec);
     add_bytes(t, "query_message", m->query_message);
     add_bytes(t, "query_zone", m->query_zone);
-    if (has(m, 12)) add_number(t, "response_time_sec", m->response_time_sec);
-    if (has(m, 13)) add_number(t, "response_time_nsec", m->response_time_nsec);
+    if (has_field(m, 12)) add_number(t, "response_time_sec", m->response_time_sec);
+    if (has_field(m, 13)) add_number(t, "response_time_nsec", m->response_time_nsec);
     add_bytes(t, "response_message", m->response_message);
     if (m->policy) add_policy(t, m->policy);
-    if (has(m, 16))
+    if (has_field(m, 16))
         add_enum(t, "http_protocol", m->http_protocol, dnstap_http_protocol_name(m->http_protocol));
     text_string(t, "}");
 }
 
-void exact_print(text *t, const dnstap_received *received)
+void exact_print(text *t, const dnstap_received *received, const text_style *style)
 {
     const dnstap_message *m = received->message;
+    (void)style;
     text_string(t, "{");
     add_number(t, "frame", received->index);
     add_number(t, "frame_len", received->frame.size);
     add_bytes(t, "identity", m->identity);
     add_bytes(t, "version", m->version);
     add_bytes(t, "extra", m->extra);
-    if (has(m, 1)) add_message(t, m);
+    if (has_field(m, 1)) add_message(t, m);
     begin_field(t, "type");
     text_string(t, "\"MESSAGE\"}\n"); /* what has another type is not decoded */
 }

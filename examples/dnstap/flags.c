@@ -190,6 +190,34 @@ static const char *add_output(settings *s, const flag *f, const char *value)
     return NULL;
 }
 
+static const char *set_choice(settings *s, const flag *f, const char *value)
+{
+    (void)s;
+    return choose_add((choice)f->at, value);
+}
+
+static const char *set_count(settings *s, const flag *f, const char *value)
+{
+    uint64_t n;
+    (void)s, (void)f;
+    if (!read_number(&value, UINT64_MAX, &n) || *value || n == 0) return "give a number, 1 or more";
+    choose_first(n);
+    return NULL;
+}
+
+static const char *set_color(settings *s, const flag *f, const char *value)
+{
+    (void)s, (void)f;
+    return show_color(value);
+}
+
+static const char *set_date(settings *s, const flag *f, const char *value)
+{
+    (void)s, (void)f, (void)value;
+    show_date();
+    return NULL;
+}
+
 #define AT(field) offsetof(settings, field)
 
 static const flag flags[] = {
@@ -219,7 +247,17 @@ static const flag flags[] = {
     {"rotate-time", 1, set_interval, AT(rotate_ms)},
     /* formats */
     {"q", 0, set_format, FORMAT_QUIET},
+    {"y", 0, set_format, FORMAT_YAML},
+    {"j", 0, set_format, FORMAT_JSON},
     {"exact", 0, set_format, FORMAT_EXACT},
+    {"date", 0, set_date, 0},
+    {"color", 1, set_color, 0},
+    /* which messages */
+    {"type", 1, set_choice, CHOOSE_TYPE},
+    {"name", 1, set_choice, CHOOSE_NAME},
+    {"client", 1, set_choice, CHOOSE_CLIENT},
+    {"rcode", 1, set_choice, CHOOSE_RCODE},
+    {"n", 1, set_count, 0},
     /* instead of all that */
     {"repair", 2, set_repair, 0},
     {"check-config", 1, set_string, AT(config)},
@@ -291,7 +329,8 @@ static int check_outputs(const settings *s)
 /* What is done instead of receiving goes with little else. */
 static int check_other(const settings *s)
 {
-    const bool runs = s->input_count || s->output_count || s->format || s->tls_given || s->append;
+    const bool runs = s->input_count || s->output_count || s->format || s->tls_given || s->append ||
+                      choose_any();
     if (s->lenient && !s->config) return wrong("--lenient", "goes with --check-config");
     if (s->config && (runs || s->damaged || s->overwrite))
         return wrong("--check-config", "goes with --lenient only");
@@ -305,7 +344,7 @@ static int check_settings(const settings *s)
     const int status = check_other(s);
     if (status != GO_ON || s->config || s->damaged) return status;
     if (!s->input_count) return wrong("no inputs specified", "give -r, -u, -l or -c");
-    if (s->formats_differ) return wrong("formats", "specify at most one of -q and --exact");
+    if (s->formats_differ) return wrong("formats", "specify at most one of -q, -y, -j and --exact");
     if (s->tls_given && !any_tls(s->inputs, s->input_count) &&
         !any_tls(s->outputs, s->output_count))
         return wrong("TLS", "no input or output is tls://");
@@ -327,6 +366,19 @@ static int apply_flag(settings *s, const flag *f, const char *value, char ***las
     return GO_ON;
 }
 
+/* What of it others have to know. */
+static int pass_on(const settings *s)
+{
+    for (size_t i = 0; i < s->input_count; i++)
+        if (s->inputs[i].flag != 'r') show_stamps();
+    for (size_t i = 0; i < s->output_count; i++) {
+        const given *out = &s->outputs[i];
+        const bool is_text = s->format || !*out->name || !strcmp(out->name, "-");
+        if (out->flag != 'w' || !is_text) choose_copies();
+    }
+    return GO_ON;
+}
+
 int parse_flags(settings *s, char **arguments)
 {
     for (char **a = arguments; *a; a++) {
@@ -336,5 +388,6 @@ int parse_flags(settings *s, char **arguments)
         const int status = apply_flag(s, f, value, &a);
         if (status != GO_ON || s->answer) return status;
     }
-    return check_settings(s);
+    const int status = check_settings(s);
+    return status == GO_ON ? pass_on(s) : status;
 }

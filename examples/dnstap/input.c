@@ -40,12 +40,22 @@ static void leave_open(void *self) { (void)self; }
 static const dnstap_transport standard_input = {
     .recv = stdin_recv, .fd = stdin_fd, .close = leave_open};
 
-static void lose_frame(input *in, const dnstap_received *r, const char *why)
+static void tell_fault(input *in, const dnstap_received *r, const char *fault)
 {
     char what[128];
-    snprintf(what, sizeof what, "frame %" PRIu64 ": %s (%zu bytes)", r->index, why, r->frame.size);
+    snprintf(what, sizeof what, "frame %" PRIu64 ": %s (%zu bytes)", r->index, fault,
+             r->frame.size);
     tell(in, r, what);
-    in->failed = true;
+}
+
+/* What can't be put out is a failure, a fault alone is none. */
+static void take(input *in, const dnstap_received *r)
+{
+    if (choose_done()) return;
+    const char *fault = faults_note(&in->faults, r);
+    if (fault) tell_fault(in, r, fault);
+    if (!r->message) in->failed = true;
+    if (r->kind == DNSTAP_SINK_MESSAGE && choose_takes(r)) outputs_put(in->outputs, r, in->file);
 }
 
 /* Producers die, files are copied while they grow: a stream without its STOP is no failure, but a
@@ -95,11 +105,8 @@ static void receive(void *user, const dnstap_received *r)
     input *in = (input *)user;
     if (r->kind == DNSTAP_SINK_OPENED && !in->file) {
         begin_stream(in, r);
-    } else if (r->kind == DNSTAP_SINK_MESSAGE) {
-        if (!r->message) lose_frame(in, r, dnstap_strerror(r->result));
-        outputs_put(in->outputs, r, in->file);
-    } else if (r->kind == DNSTAP_SINK_SKIPPED) {
-        lose_frame(in, r, "too large, skipped");
+    } else if (r->kind == DNSTAP_SINK_MESSAGE || r->kind == DNSTAP_SINK_SKIPPED) {
+        take(in, r);
     } else if (r->kind == DNSTAP_SINK_REFUSED) {
         refuse(in, r);
     } else if (r->kind == DNSTAP_SINK_CLOSED) {
@@ -147,6 +154,7 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
 bool input_close(input *in)
 {
     if (in->sink) dnstap_sink_close(in->sink);
+    faults_total(&in->faults, in->name);
     gz_free(in->gz);
     return !in->failed;
 }

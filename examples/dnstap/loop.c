@@ -136,7 +136,7 @@ static void run(loop *l)
     int timeout_ms;
     l->fds[0].fd = wake[0];
     l->fds[0].events = POLLIN;
-    while (outputs_flush(&l->outputs) && take_turns(l, &n, &timeout_ms)) {
+    while (outputs_flush(&l->outputs) && !choose_done() && take_turns(l, &n, &timeout_ms)) {
         const bool last = is_stopping();
         const int ready = poll(l->fds, n, timeout_ms);
         if (last && !l->until_ms) l->until_ms = now_ms() + LAST_MS;

@@ -31,11 +31,11 @@ static const char usage[] = /* fits a screen, 24 lines of 80; the rest is dnstap
     "goes on in what is at the file's path then. Exit status: 0 all well, 1 an input\n"
     "or output failed, if only in part, 2 usage or configuration. See dnstap(1).\n";
 
-text_format *const formats[] = {NULL, quiet_print, exact_print};
+text_format *const formats[] = {NULL, quiet_print, yaml_print, json_print, exact_print};
 
 void complain(const char *format, ...)
 {
-    char line[PATH_MAX + 512], out[4 * sizeof line];
+    char line[PATH_MAX + 512], out[4 * sizeof line], stamp[32];
     size_t n = 0;
     va_list arguments;
     va_start(arguments, format);
@@ -44,7 +44,7 @@ void complain(const char *format, ...)
     for (const char *c = line; *c; c++)
         n += (size_t)sprintf(out + n, *c >= ' ' && *c <= '~' ? "%c" : "\\x%02x", (unsigned char)*c);
     out[n] = '\0';
-    fprintf(stderr, "dnstap: %s\n", out);
+    fprintf(stderr, "%sdnstap: %s\n", stamp_now(stamp), out);
 }
 
 static int answer_with(const settings *s)

@@ -1,8 +1,16 @@
 /* text.c: bytes that grow, and the ways to write a value into them. */
 #include "tool.h"
 
+#include "printable.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+void out_of_memory(void)
+{
+    complain("out of memory");
+    exit(1);
+}
 
 /* Where n more bytes may go; size is the caller's to advance. */
 static char *text_more(text *t, size_t n)
@@ -10,10 +18,7 @@ static char *text_more(text *t, size_t n)
     if (t->room - t->size < n) {
         t->room = (t->size + n) * 2;
         t->data = (char *)realloc(t->data, t->room);
-    }
-    if (!t->data) {
-        complain("out of memory");
-        exit(1);
+        if (!t->data) out_of_memory();
     }
     return t->data + t->size;
 }
@@ -71,16 +76,46 @@ static unsigned utf8_code(const uint8_t *s, size_t length)
     return code;
 }
 
+/* Whether Go's strconv prints it as it is. */
+static bool is_printable(unsigned code)
+{
+    unsigned at = 0x80;
+    if (code < at) return code >= 0x20 && code < 0x7f;
+    for (size_t i = 0; i < sizeof printable_runs / sizeof *printable_runs; i++) {
+        if (code < at + printable_runs[i]) return i % 2 == 1;
+        at += printable_runs[i];
+    }
+    return false;
+}
+
+/* The number in hex, behind the letter that says how many digits it has. */
+static void text_code(text *t, const char *letter, unsigned code)
+{
+    const uint8_t bytes[4] = {(uint8_t)(code >> 24), (uint8_t)(code >> 16), (uint8_t)(code >> 8),
+                              (uint8_t)code};
+    const size_t size = *letter == 'x' ? 1 : *letter == 'u' ? 2 : 4;
+    text_string(t, "\\");
+    text_string(t, letter);
+    text_hex(t, dnstap_bytes_of(bytes + 4 - size, size));
+}
+
 static void text_unicode(text *t, unsigned code)
 {
-    const uint8_t pair[2] = {(uint8_t)(code >> 8), (uint8_t)code};
     if (code > 0xffff) { /* RFC 8259, section 7: as UTF-16 has it */
-        text_unicode(t, 0xd7c0 + (code >> 10));
-        text_unicode(t, 0xdc00 + (code & 0x3ff));
-        return;
+        text_code(t, "u", 0xd7c0 + (code >> 10));
+        code = 0xdc00 + (code & 0x3ff);
     }
-    text_string(t, "\\u");
-    text_hex(t, dnstap_bytes_of(pair, sizeof pair));
+    text_code(t, "u", code);
+}
+
+/* A character that has an escape of its own: its place in from gives the letter in to. */
+static bool text_letter(text *t, uint8_t c, const char *from, const char *to)
+{
+    const char *at = c ? strchr(from, c) : NULL;
+    if (!at) return false;
+    text_string(t, "\\");
+    text_bytes(t, to + (at - from), 1);
+    return true;
 }
 
 /* Printable ASCII only: whatever else there is, some of it a terminal obeys. A byte that is not
@@ -95,10 +130,54 @@ void text_json(text *t, dnstap_bytes bytes)
             text_unicode(t, 0xdc00u + *s);
         else if (*s < 0x20 || *s > 0x7e)
             text_unicode(t, utf8_code(s, n));
-        else if (*s == '"' || *s == '\\')
-            text_string(t, *s == '"' ? "\\\"" : "\\\\");
-        else
+        else if (!text_letter(t, *s, "\"\\", "\"\\"))
             text_bytes(t, s, n);
+        s += n > 0 ? n : 1;
+    }
+    text_string(t, "\"");
+}
+
+static void quote_character(text *t, const uint8_t *s, size_t n)
+{
+    const unsigned code = n > 0 ? utf8_code(s, n) : *s;
+    if (text_letter(t, *s, "\a\b\f\n\r\t\v\"\\", "abfnrtv\"\\")) return;
+    if (n > 0 && is_printable(code))
+        text_bytes(t, s, n);
+    else
+        text_code(t, n == 0 || code < 0x80 ? "x" : code < 0x10000 ? "u" : "U", code);
+}
+
+void text_quoted(text *t, dnstap_bytes bytes)
+{
+    const uint8_t *s = (const uint8_t *)bytes.data, *end = s + bytes.size;
+    text_string(t, "\"");
+    while (s < end) {
+        const size_t n = utf8_length(s, (size_t)(end - s));
+        quote_character(t, s, n);
+        s += n > 0 ? n : 1;
+    }
+    text_string(t, "\"");
+}
+
+/* Go's encoding/json also escapes what HTML and JavaScript give a meaning. */
+static void json_character(text *t, const uint8_t *s, size_t n, bool terminal)
+{
+    const unsigned code = n > 0 ? utf8_code(s, n) : 0xfffd;
+    if (text_letter(t, *s, "\"\\\n\r\t", "\"\\nrt")) return;
+    if (n == 0 || code < 0x20 || code == '<' || code == '>' || code == '&' || code == 0x2028 ||
+        code == 0x2029 || (terminal && !is_printable(code)))
+        text_unicode(t, code);
+    else
+        text_bytes(t, s, n);
+}
+
+void text_json_utf8(text *t, dnstap_bytes bytes, bool terminal)
+{
+    const uint8_t *s = (const uint8_t *)bytes.data, *end = s + bytes.size;
+    text_string(t, "\"");
+    while (s < end) {
+        const size_t n = utf8_length(s, (size_t)(end - s));
+        json_character(t, s, n, terminal);
         s += n > 0 ? n : 1;
     }
     text_string(t, "\"");

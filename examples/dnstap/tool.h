@@ -20,6 +20,12 @@ void complain(const char *format, ...)
 
 /* ---- text.c: bytes that grow; the program ends where memory does --------------------------- */
 
+void out_of_memory(void)
+#if defined(__GNUC__)
+    __attribute__((noreturn))
+#endif
+    ;
+
 typedef struct text {
     char *data;
     size_t size, room;
@@ -31,14 +37,53 @@ void text_number(text *t, uint64_t n);
 void text_digits(text *t, uint64_t n, int digits); /* with leading zeros to so many */
 void text_hex(text *t, dnstap_bytes bytes);
 void text_json(text *t, dnstap_bytes bytes); /* a JSON string in ASCII, quotes and all */
+/* As Go quotes: what is printable is as it is, in UTF-8; what is not UTF-8 is \xff in the first,
+ * and U+FFFD in the second. Nothing in the first, and nothing for a terminal, is what one obeys. */
+void text_quoted(text *t, dnstap_bytes bytes);
+void text_json_utf8(text *t, dnstap_bytes bytes, bool terminal);
 
 /* ---- formats: append one decoded message --------------------------------------------------- */
 
-typedef void text_format(text *t, const dnstap_received *received);
-text_format exact_print, quiet_print;
+/* How, besides what the format itself says. */
+typedef struct text_style {
+    bool terminal; /* whoever reads obeys control characters */
+    bool color;
+    bool date; /* quiet lines begin with the day */
+} text_style;
 
-typedef enum format_id { FORMAT_NONE, FORMAT_QUIET, FORMAT_EXACT } format_id;
+typedef void text_format(text *t, const dnstap_received *received, const text_style *style);
+text_format quiet_print, yaml_print, json_print, exact_print;
+
+typedef enum format_id {
+    FORMAT_NONE,
+    FORMAT_QUIET,
+    FORMAT_YAML,
+    FORMAT_JSON,
+    FORMAT_EXACT
+} format_id;
 extern text_format *const formats[]; /* by format; FORMAT_NONE: NULL */
+
+/* ---- show.c: what is only for people --------------------------------------------------------- */
+
+const char *show_color(const char *when); /* auto, always, never; NULL, or why not */
+void show_date(void);                     /* quiet lines begin with the day */
+void show_stamps(void);                   /* diagnostics begin with day and time */
+/* What stands before a diagnostic, in buffer, which has room for 32 bytes. */
+const char *stamp_now(char *buffer);
+text_style style_of(int fd); /* of what is written there; -1: a file */
+
+/* ---- choose.c: which messages are put out ---------------------------------------------------- */
+
+typedef enum choice { CHOOSE_TYPE, CHOOSE_NAME, CHOOSE_CLIENT, CHOOSE_RCODE } choice;
+
+/* Values with commas between them, besides those it has. NULL, or why not. */
+const char *choose_add(choice which, const char *values);
+void choose_first(uint64_t count); /* so many and no more */
+void choose_copies(void);          /* also what can't be decoded, unless a choice was added */
+bool choose_any(void);
+/* Whether to put it out; it counts what it takes. */
+bool choose_takes(const dnstap_received *received);
+bool choose_done(void); /* so many were taken */
 
 /* ---- flags.c: what the command line says ---------------------------------------------------- */
 
@@ -178,6 +223,18 @@ bool gz_is(const char *path);                      /* its name ends so */
 gz *gz_new(const char *path, dnstap_transport *t); /* freed when the sink that has t is closed */
 void gz_free(gz *g);
 
+/* ---- faults.c: what is odd in what an input brings ------------------------------------------- */
+
+enum { FAULT_KINDS = 4 };
+
+typedef struct faults {
+    uint64_t count[FAULT_KINDS];
+} faults;
+
+/* Counts it. Returns what to say of a message or skipped frame; NULL: nothing, or not again. */
+const char *faults_note(faults *f, const dnstap_received *r);
+void faults_total(const faults *f, const char *name); /* says it, if there were any */
+
 /* ---- input.c ------------------------------------------------------------------------------- */
 
 /* A file, a socket and all its connections, or a connection that is made again and again. */
@@ -190,6 +247,7 @@ typedef struct input {
     size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */
     bool failed; /* in part at least, which has been said */
+    faults faults;
     uint64_t refused;
     time_t refused_at; /* when that was said last */
 } input;

@@ -35,8 +35,9 @@ typedef struct chunk {
 struct writer {
     const char *name;    /* for people */
     text_format *format; /* NULL: Frame Streams */
-    losses losses;       /* the loop's: what found no room */
-    chunk *filling;      /* the loop's */
+    text_style style;
+    losses losses;  /* the loop's: what found no room */
+    chunk *filling; /* the loop's */
     pthread_t thread;
     pthread_mutex_t lock; /* over these: */
     pthread_cond_t more, less;
@@ -305,6 +306,7 @@ writer *writer_open(const char *path, text_format *format, const settings *s)
     w->format = standard && !format ? quiet_print : format;
     w->empty = w->format ? 0 : START_SIZE;
     const bool well = standard || (naming_first(&w->naming, path, s) && open_path(w, s->overwrite));
+    w->style = style_of(w->fd);
     if (well && w->naming.most) w->naming.most -= w->format ? 0 : STOP_SIZE;
     if (well && start_thread(w)) return w;
     shut(w);
@@ -400,7 +402,7 @@ void writer_put(writer *w, const dnstap_received *r, bool waits)
     }
     text *out = &w->filling->bytes;
     if (w->format) {
-        w->format(out, r);
+        w->format(out, r, &w->style);
     } else {
         text_bytes(out, header, sizeof header);
         text_bytes(out, r->frame.data, size);

@@ -51,8 +51,6 @@ for kind in types classes names addresses messages; do
     check "quiet lines of odd $kind are golang-dnstap's" odd_lines_agree $kind
 done
 
-# Where a question can be read we show it; golang-dnstap's tool does not when a record's data break
-# the rules of its type. Nothing else differs, and that little.
 mutants_agree() {
     set --
     for file in "$data"/*.fstrm; do
@@ -60,12 +58,9 @@ mutants_agree() {
     done
     "$dir/odd_stream" mutants "$@" >"$dir/odd" && "$careful" -q -r "$dir/odd" >"$dir/out" &&
         dnstap -q -r "$dir/odd" 2>"$dir/err" >"$dir/want" || return 1
-    paste "$dir/out" "$dir/want" | awk -F '\t' '
-        $1 != $2 { differ++ }
-        $1 != $2 && ($1 !~ /b ".*" [^ ]+ [^ ]+$/ || $2 !~ /b X $/) { print; wrong++ }
-        END { print NR " lines, " differ " differ"; exit wrong || NR < 50000 || differ * 50 > NR }'
+    cmp "$dir/want" "$dir/out" && [ "$(grep -c . "$dir/out")" -ge 50000 ]
 }
-check "quiet lines of spoilt messages are golang-dnstap's, but for records" mutants_agree
+check "quiet lines of spoilt messages are golang-dnstap's" mutants_agree
 
 # Where golang-dnstap's tool is at fault: it stops at a bad payload, and panics when there is no
 # message in one.
