@@ -40,6 +40,7 @@
  *   >>accept        the links of a listening tap
  *   >>service       turns, loops, the books
  *   >>open          options, memory, open, close
+ *   >>metrics *     the books as OpenMetrics text
  *   >>sink *        a consumer: its frames, files
  *   >>sources       its connections, accepted or dialled
  *   >>serve         its turns, options, open, close
@@ -98,6 +99,7 @@
  *     dnstap_get_status(tap, status)        any thread: state, counters, the last error
  *     dnstap_get_ring(tap, ring, &bytes, &messages)     how full a ring is
  *     dnstap_get_peers(tap, peers, max)     the sinks of a tap that listens
+ *     dnstap_metrics(tap, out, size)        all of that as OpenMetrics text
  *     dnstap_state_name(state)              its text, as dnstap_strerror(result) for results
  *     dnstap_reopen(tap)                    file: go on in a new one (log rotation)
  *     dnstap_flush(tap, ms)                 wait until all is sent
@@ -942,6 +944,15 @@ typedef struct dnstap_peer {
 DNSTAP_API int dnstap_get_peers(dnstap_tap *tap, dnstap_peer *peers, int max);
 /* Fill of ring 0 … status.rings - 1: bytes used, and messages. Any thread. */
 DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, size_t *messages);
+
+/* ---- >>metrics ---------------------------------------------------------------------------- */
+
+/* Writes what status and rings say as OpenMetrics text, for Prometheus and its like, up to # EOF;
+ * the label `tap` is the endpoint. Returns its length without the NUL at its end, which needs one
+ * byte more; where size is too small, only whole lines stand in out, and no # EOF. out NULL: the
+ * length it would have. It grows with its numbers: take some hundred bytes more, or call again
+ * until it fits. Any thread. */
+DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size);
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
@@ -2106,6 +2117,23 @@ static int dnstap__fail(dnstap_error *error, int code, int sys_errno, const char
     va_end(args);
     return code;
 }
+
+/* A text that may find less room than it needs: what is written then, and how long it all is. */
+typedef struct dnstap__page {
+    char *out; /* NULL: only counts */
+    size_t used, size;
+    size_t whole; /* up to the end of the last whole line that has room */
+    bool block;   /* is open */
+    bool bad;     /* something could not be written */
+} dnstap__page;
+
+static void dnstap__write(dnstap__page *p, const char *s, size_t n)
+{
+    if (p->out && p->size > p->used) memcpy(p->out + p->used, s, dnstap__min(n, p->size - p->used));
+    p->used += n;
+}
+
+static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
 
 /* Carves aligned pieces from a block. Without a block (base NULL) it only adds up what they take,
  * so that the same code tells the size and uses it. */
@@ -11662,6 +11690,308 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
     return discarded || lost ? DNSTAP_TIMEOUT : DNSTAP_OK;
 }
 
+/* ---- >>metrics ---------------------------------------------------------------------------- */
+
+/* Numbers as OpenMetrics text (github.com/OpenObservability/OpenMetrics). In: a table of samples,
+ * and the subjects that have them, each with its numbers in a struct; out: lines. Always: a
+ * family's samples stand together, whosever they are, below one head; what names a subject is UTF-8
+ * and escaped; no line is cut. A further kind of subject is a struct and a table. */
+
+/* What becomes of a number: it stands there; as so many thousandths; less those of the family's
+ * samples above; 1 where it is `which`, else 0. */
+enum { DNSTAP__PLAIN, DNSTAP__THOUSANDTHS, DNSTAP__REST, DNSTAP__IS };
+
+/* Samples that only some subjects have. */
+enum { DNSTAP__OF_ALL = 0, DNSTAP__OF_LISTENERS = 1 };
+
+/* A family's head, or one of its samples, which follow. */
+typedef struct dnstap__metric {
+    const char *family; /* NULL: it is a sample */
+    const char *type;   /* counter: its samples are called family_total; or gauge */
+    const char *unit;   /* the end of family's name; NULL: none */
+    const char *help;
+    const char *label, *value; /* of a sample, beside the subject's; NULL: none */
+    size_t at, size;           /* of its number in the subject's; 0, 0: a head */
+    uint16_t kind, which, needs;
+} dnstap__metric;
+
+/* Whose samples they are. */
+typedef struct dnstap__subject {
+    const char *label, *name; /* tap="unix:///…" */
+    unsigned ordinal;         /* above 1: the name has others, and this number tells them apart */
+    unsigned has;
+    const void *numbers;
+} dnstap__subject;
+
+static uint64_t dnstap__number_at(const dnstap__metric *m, const void *numbers)
+{
+    const uint8_t *at = (const uint8_t *)numbers + m->at;
+    uint64_t v64 = 0;
+    uint32_t v32 = 0;
+
+    DNSTAP_ASSERT(m->size == sizeof v64 || m->size == sizeof v32 || m->family);
+    if (m->size == sizeof v64) memcpy(&v64, at, sizeof v64);
+    if (m->size == sizeof v32) memcpy(&v32, at, sizeof v32);
+    return v64 + v32;
+}
+
+static void dnstap__write_number(dnstap__page *p, uint64_t v)
+{
+    char digits[20];
+    size_t n = sizeof digits;
+
+    do digits[--n] = (char)('0' + v % 10);
+    while (v /= 10);
+    dnstap__write(p, digits + n, sizeof digits - n);
+}
+
+static void dnstap__write_value(dnstap__page *p, const dnstap__metric *m, const void *numbers)
+{
+    uint64_t v = dnstap__number_at(m, numbers);
+    const dnstap__metric *above = m;
+    unsigned digit;
+
+    if (m->kind == DNSTAP__IS) v = v == m->which;
+    while (m->kind == DNSTAP__REST && !above->family) v -= dnstap__number_at(--above, numbers);
+    dnstap__write_number(p, m->kind == DNSTAP__THOUSANDTHS ? v / 1000 : v);
+    if (m->kind != DNSTAP__THOUSANDTHS || !(v % 1000)) return;
+    dnstap__write(p, ".", 1);
+    for (digit = 100; digit; digit /= 10) dnstap__write_number(p, v / digit % 10);
+}
+
+/* A name from outside as a label's value: what can't be shown is as in other texts. */
+static void dnstap__write_label(dnstap__page *p, const char *s)
+{
+    char shown[4];
+    size_t n, i;
+
+    while (*s) {
+        n = dnstap__take_shown(&s, shown);
+        for (i = 0; i < n; i++) {
+            if (shown[i] == '\\' || shown[i] == '"') dnstap__write(p, "\\", 1);
+            dnstap__write(p, shown + i, 1);
+        }
+    }
+}
+
+/* The line that ends here stays, or is the first without room. */
+static void dnstap__end_line(dnstap__page *p)
+{
+    dnstap__write(p, "\n", 1);
+    if (p->used < p->size) p->whole = p->used;
+}
+
+static void dnstap__write_head(dnstap__page *p, const dnstap__metric *m)
+{
+    const char *keys[] = {"# TYPE ", "# UNIT ", "# HELP "}, *values[3];
+    int i;
+
+    values[0] = m->type;
+    values[1] = m->unit;
+    values[2] = m->help;
+    for (i = 0; i < 3; i++) {
+        if (!values[i]) continue;
+        dnstap__write_string(p, keys[i]);
+        dnstap__write_string(p, m->family);
+        dnstap__write(p, " ", 1);
+        dnstap__write_string(p, values[i]);
+        dnstap__end_line(p);
+    }
+}
+
+static void dnstap__write_sample(dnstap__page *p, const dnstap__metric *family,
+                                 const dnstap__metric *m, const dnstap__subject *s)
+{
+    dnstap__write_string(p, family->family);
+    if (*family->type == 'c') dnstap__write_string(p, "_total");
+    dnstap__write(p, "{", 1);
+    dnstap__write_string(p, s->label);
+    dnstap__write(p, "=\"", 2);
+    dnstap__write_label(p, s->name);
+    if (s->ordinal > 1) dnstap__write_string(p, " #");
+    if (s->ordinal > 1) dnstap__write_number(p, s->ordinal);
+    if (m->label) {
+        dnstap__write_string(p, "\",");
+        dnstap__write_string(p, m->label);
+        dnstap__write(p, "=\"", 2);
+        dnstap__write_string(p, m->value);
+    }
+    dnstap__write_string(p, "\"} ");
+    dnstap__write_value(p, m, s->numbers);
+    dnstap__end_line(p);
+}
+
+/* All that the table has of the subjects. Returns as dnstap_metrics. */
+static size_t dnstap__write_metrics(const dnstap__metric *table, size_t rows,
+                                    const dnstap__subject *subjects, size_t count, char *out,
+                                    size_t size)
+{
+    const dnstap__metric *m, *family = table;
+    dnstap__page page;
+    size_t i;
+
+    memset(&page, 0, sizeof page);
+    page.out = out;
+    page.size = out ? size : 0;
+    for (m = table; m < table + rows; m++) {
+        if (m->family) dnstap__write_head(&page, family = m);
+        for (i = 0; i < count && !m->family; i++)
+            if (!(m->needs & ~subjects[i].has))
+                dnstap__write_sample(&page, family, m, &subjects[i]);
+    }
+    dnstap__write_string(&page, "# EOF");
+    dnstap__end_line(&page);
+    if (page.size) out[page.whole] = '\0';
+    return page.used;
+}
+
+/* -- of taps -- */
+
+/* A tap's numbers: its status, and what its rings hold. */
+typedef struct dnstap__figures {
+    dnstap_status s;
+    uint64_t queued_bytes;
+    uint64_t fill; /* of the fullest ring, in thousandths */
+} dnstap__figures;
+
+/* clang-format off */
+#define DNSTAP__HEAD(family, type, unit, help) \
+    {family, type, unit, help, NULL, NULL, 0, 0, 0, 0, 0},
+#define DNSTAP__SAMPLE(label, value, kind, which, needs, field) \
+    {NULL, NULL, NULL, NULL, label, value, offsetof(dnstap__figures, field), \
+        sizeof(((dnstap__figures *)0)->field), kind, which, needs},
+#define DNSTAP__ONE(field) DNSTAP__SAMPLE(NULL, NULL, DNSTAP__PLAIN, 0, DNSTAP__OF_ALL, field)
+#define DNSTAP__THOUSANDTH(field) \
+    DNSTAP__SAMPLE(NULL, NULL, DNSTAP__THOUSANDTHS, 0, DNSTAP__OF_ALL, field)
+#define DNSTAP__CAUSE(text, kind, field) \
+    DNSTAP__SAMPLE("cause", text, kind, 0, DNSTAP__OF_ALL, field)
+#define DNSTAP__LISTENERS(field) \
+    DNSTAP__SAMPLE(NULL, NULL, DNSTAP__PLAIN, 0, DNSTAP__OF_LISTENERS, field)
+#define DNSTAP__X(name, text) \
+    DNSTAP__SAMPLE("state", text, DNSTAP__IS, name, DNSTAP__OF_ALL, s.state)
+static const dnstap__metric dnstap__tap_metrics[] = {
+    DNSTAP__HEAD("dnstap_logged", "counter", NULL,
+        "Messages given to the tap: recorded, unwanted and dropped ones.")
+    DNSTAP__ONE(s.logged)
+    DNSTAP__HEAD("dnstap_recorded", "counter", NULL,
+        "Messages put into a ring: sent, discarded and queued ones.")
+    DNSTAP__ONE(s.recorded)
+    DNSTAP__HEAD("dnstap_unwanted", "counter", NULL, "Messages not to be logged, by cause.")
+    DNSTAP__CAUSE("no_sink", DNSTAP__PLAIN, s.no_sink)
+    DNSTAP__CAUSE("disabled", DNSTAP__REST, s.unwanted)
+    DNSTAP__HEAD("dnstap_dropped", "counter", NULL, "Messages lost before a ring, by cause.")
+    DNSTAP__CAUSE("full", DNSTAP__PLAIN, s.dropped_full)
+    DNSTAP__CAUSE("large", DNSTAP__PLAIN, s.dropped_large)
+    DNSTAP__CAUSE("busy", DNSTAP__PLAIN, s.dropped_busy)
+    DNSTAP__CAUSE("bad", DNSTAP__PLAIN, s.dropped_bad)
+    DNSTAP__CAUSE("disconnected", DNSTAP__PLAIN, s.dropped_disconnected)
+    DNSTAP__HEAD("dnstap_sent", "counter", NULL,
+        "Messages handed to the kernel whole; of a tap that listens, once for each sink.")
+    DNSTAP__ONE(s.sent)
+    DNSTAP__HEAD("dnstap_discarded", "counter", NULL, "Messages that left a ring unsent.")
+    DNSTAP__ONE(s.discarded)
+    DNSTAP__HEAD("dnstap_sent_bytes", "counter", "bytes", "Bytes of the messages sent.")
+    DNSTAP__ONE(s.bytes)
+    DNSTAP__HEAD("dnstap_queued", "gauge", NULL, "Messages in the rings.")
+    DNSTAP__ONE(s.queued)
+    DNSTAP__HEAD("dnstap_queued_bytes", "gauge", "bytes", "Bytes in the rings.")
+    DNSTAP__ONE(queued_bytes)
+    DNSTAP__HEAD("dnstap_queue_fill_ratio", "gauge", "ratio",
+        "How full the fullest ring is, in bytes or messages; at 1 it drops.")
+    DNSTAP__THOUSANDTH(fill)
+    DNSTAP__HEAD("dnstap_ring_size_bytes", "gauge", "bytes", "Size of each ring.")
+    DNSTAP__ONE(s.ring_size)
+    DNSTAP__HEAD("dnstap_rings", "gauge", NULL, "Rings: one for each producer, and a shared one.")
+    DNSTAP__ONE(s.rings)
+    DNSTAP__HEAD("dnstap_connects", "counter", NULL, "Connections on which messages could flow.")
+    DNSTAP__ONE(s.connects)
+    DNSTAP__HEAD("dnstap_failures", "counter", NULL, "Attempts and connections that failed.")
+    DNSTAP__ONE(s.failures)
+    DNSTAP__HEAD("dnstap_state", "gauge", NULL, "1 for the state that the tap is in, else 0.")
+    DNSTAP_STATES(DNSTAP__X)
+    DNSTAP__HEAD("dnstap_state_seconds", "gauge", "seconds", "Time in that state so far.")
+    DNSTAP__THOUSANDTH(s.state_ms)
+    DNSTAP__HEAD("dnstap_offered", "counter", NULL,
+        "Messages to be sent to sinks, once for each: sent, lost and behind.")
+    DNSTAP__LISTENERS(s.offered)
+    DNSTAP__HEAD("dnstap_lost", "counter", NULL, "Messages that sinks had not got when they went.")
+    DNSTAP__LISTENERS(s.lost)
+    DNSTAP__HEAD("dnstap_behind", "gauge", NULL, "Messages still to be sent to sinks.")
+    DNSTAP__LISTENERS(s.behind)
+    DNSTAP__HEAD("dnstap_accepted", "counter", NULL, "Connections of sinks.")
+    DNSTAP__LISTENERS(s.accepted)
+    DNSTAP__HEAD("dnstap_refused", "counter", NULL,
+        "Connections of sinks closed before messages could flow.")
+    DNSTAP__LISTENERS(s.refused)
+    DNSTAP__HEAD("dnstap_sinks", "gauge", NULL, "Sinks that messages are sent to.")
+    DNSTAP__LISTENERS(s.sinks)
+    DNSTAP__HEAD("dnstap_sinks_pending", "gauge", NULL, "Sinks that shake hands.")
+    DNSTAP__LISTENERS(s.pending)
+};
+#undef DNSTAP__X
+#undef DNSTAP__LISTENERS
+#undef DNSTAP__CAUSE
+#undef DNSTAP__THOUSANDTH
+#undef DNSTAP__ONE
+#undef DNSTAP__SAMPLE
+#undef DNSTAP__HEAD
+/* clang-format on */
+
+/* The ring's fill in thousandths. */
+static uint64_t dnstap__fill_of(const dnstap__ring *r, size_t bytes, size_t messages)
+{
+    uint64_t by_bytes = (uint64_t)bytes * 1000 / r->size;
+    uint64_t by_messages = (uint64_t)messages * 1000 / r->limit;
+
+    return by_bytes > by_messages ? by_bytes : by_messages;
+}
+
+static void dnstap__take_figures(dnstap_tap *tap, dnstap__figures *f)
+{
+    size_t bytes, messages;
+    uint64_t fill;
+    uint32_t i;
+
+    memset(f, 0, sizeof *f);
+    dnstap_get_status(tap, &f->s);
+    for (i = 0; i < tap->ring_count; i++) {
+        dnstap_get_ring(tap, i, &bytes, &messages);
+        fill = dnstap__fill_of(&tap->rings[i], bytes, messages);
+        if (fill > f->fill) f->fill = fill;
+        f->queued_bytes += bytes;
+    }
+}
+
+static dnstap__subject dnstap__tap_subject(const dnstap_tap *tap, const dnstap__figures *f)
+{
+    dnstap__subject s;
+
+    s.label = "tap";
+    s.name = dnstap__where(tap);
+    s.ordinal = 1;
+    s.has = tap->options.listen ? DNSTAP__OF_LISTENERS : DNSTAP__OF_ALL;
+    s.numbers = f;
+    return s;
+}
+
+static size_t dnstap__write_tap_metrics(const dnstap__subject *taps, size_t count, char *out,
+                                        size_t size)
+{
+    return dnstap__write_metrics(dnstap__tap_metrics,
+                                 sizeof dnstap__tap_metrics / sizeof *dnstap__tap_metrics, taps,
+                                 count, out, size);
+}
+
+DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size)
+{
+    dnstap__figures figures;
+    dnstap__subject subject;
+
+    dnstap__take_figures(tap, &figures);
+    subject = dnstap__tap_subject(tap, &figures);
+    return dnstap__write_tap_metrics(&subject, 1, out, size);
+}
+
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
 /* The consumer's side: what accepts, dials or reads, and its sources, each with a transport and a
@@ -13613,21 +13943,6 @@ DNSTAP_API int dnstap_parse(const char *text, void *memory, size_t size, dnstap_
 
 /* -- and back -- */
 
-typedef struct dnstap__page {
-    char *out; /* NULL: only counts */
-    size_t used, size;
-    bool block; /* is open */
-    bool bad;   /* something could not be written */
-} dnstap__page;
-
-static void dnstap__write(dnstap__page *p, const char *s, size_t n)
-{
-    if (p->out && p->size > p->used) memcpy(p->out + p->used, s, dnstap__min(n, p->size - p->used));
-    p->used += n;
-}
-
-static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
-
 /* Whether something in s would be replaced; the same question as in dnstap__replace. */
 static bool dnstap__names_variable(const char *s, const char *open, const char *close)
 {
@@ -13798,7 +14113,7 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
  *
  * 0.1.0
  *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks; options from
- *   and to configuration text.
+ *   and to configuration text; metrics.
  *
  * ---- >>license ----------------------------------------------------------------------------
  *
