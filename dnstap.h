@@ -216,9 +216,9 @@
  *   the library (dlclose) does so after dnstap_close and when no name is looked up: that thread may
  *   outlive the tap.
  *   dnstap_log waits for nobody, allocates nothing, and makes no system call but this: when the
- *   service sleeps and a message (or, in a busy stream, the 32nd KiB) comes, one wake-up: getpid,
- *   so that a forked child never wakes its parent, and a write to an eventfd, or options.wake. The
- *   thread that polls makes none, and one whose loop has options.timer calls that.
+ *   service sleeps and a message (in a busy stream, the 32nd to 128th KiB) comes, one wake-up:
+ *   getpid, so that a forked child never wakes its parent, and a write to an eventfd, or
+ *   options.wake. The thread that polls makes none, one whose loop has options.timer calls that.
  *
  * PROCESSES
  *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing.
@@ -746,10 +746,10 @@ typedef struct dnstap_options {
     bool coredns;  /* set by dnstap_parse: CoreDNS takes the directive too; errors say so */
     /* What these cost and buy, by make bench and the same programs with other values: rings above
      * 1 MiB cost nothing and last longer in an outage, 256 KiB cost a third more CPU at full speed.
-     * A busy stream leaves every 32 KiB whatever flush_ms is, which bounds how long a quiet one
-     * waits; DNSTAP_FLUSH_NOW wakes the service for each message: at 20,000 a second half more CPU
-     * and a p99 latency of 0.2 instead of 6.6 ms. A writebuffer of 4 MiB was slower than 1 over
-     * loopback; raise it for links with a long delay. */
+     * A busy stream leaves every 128 KiB, or 32 above 80 MB/s of a thread, whatever flush_ms is,
+     * which bounds how long a quiet one waits; DNSTAP_FLUSH_NOW wakes the service for each message:
+     * at 20,000 a second six times the CPU and a p99 latency of 0.2 instead of 26 ms. A writebuffer
+     * of 4 MiB was slower than 1 over loopback; raise it for links with a long delay. */
     uint32_t producers;   /* threads with a ring of their own; default 8, 1 without threads */
     uint32_t queue;       /* messages a ring may hold, in units of 10,000, to 4096; default 1 */
     size_t ring_size;     /* bytes of a ring, a power of two; default 512 a message, 128 if !full */
@@ -4513,9 +4513,10 @@ typedef struct dnstap__ring {
     size_t floor; /* the producer's own */
     uint8_t pad1[DNSTAP_CACHE_LINE];
     size_t tail, out, wake_at; /* the service writes, the producer reads; out: messages that left */
-    size_t seen_bytes;         /* the service's own: what it has looked at */
-    uint8_t pad2[DNSTAP_CACHE_LINE];
-    size_t owner, lock, lost_busy; /* a thread has it; lock and losses of the shared ring */
+    size_t seen_bytes, paced_bytes, mark; /* the service's own: what it has looked at; what it had
+                                             when it was paced last, and the mark since; >>wake */
+    uint8_t pad2[DNSTAP_CACHE_LINE / 2];  /* these do for the rest of it */
+    size_t owner, lock, lost_busy;        /* a thread has it; lock and losses of the shared ring */
 } dnstap__ring;
 
 /* Adds to a word that only this thread writes and others read. */
@@ -8579,12 +8580,18 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
  * frame of at most one ring, `current`, `done` bytes past its tail, and everything before a tail is
  * in the kernel whole; a link that breaks sets done to 0, so that the next one starts with the
  * first frame that was not sent whole. */
-enum { DNSTAP__ALIGN = 64, DNSTAP__MARK = 32768, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
+enum { DNSTAP__ALIGN = 64, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 enum { DNSTAP__STILL_TURNS = 1000000, DNSTAP__CHATTER = 65536, DNSTAP__ACCEPTS = 64 };
 enum { DNSTAP__LINES = 20, DNSTAP__ANY = DNSTAP_POLLIN | DNSTAP_POLLOUT };
 enum { DNSTAP__BUDGET = 262144, DNSTAP__LOOK_MS = 100, DNSTAP__RUSH = 4 };
+enum {
+    DNSTAP__MARK = 32768,
+    DNSTAP__MARK_MAX = 131072,
+    DNSTAP__DENSE = 81920,
+    DNSTAP__PACE_MS = 8
+};
 
 /* What the service does: values of `sleep`, which producers see, and of `rest`, its own view. */
 enum { DNSTAP__AWAKE, DNSTAP__NAP, DNSTAP__ROUND, DNSTAP__LONG };
@@ -8706,7 +8713,8 @@ struct dnstap_tap {
     dnstap__thread thread;
     int rest;
     uint64_t now, flush_at, report_at, count_at, look_at, reported;
-    size_t mark, calls_seen;
+    uint64_t paced_at; /* since when streams are paced; 0: there is a pause */
+    size_t calls_seen;
     uint64_t due_at;      /* when a turn is due if nothing happens; 0: not known */
     uint64_t rush_ms;     /* turns of a loop that all logged something, within this millisecond: */
     size_t rush, rush_at; /* how many, and the bytes logged up to the last one */
@@ -8949,14 +8957,33 @@ static bool dnstap__ready(const dnstap_tap *tap)
     return false;
 }
 
+/* How much each ring may hold before its producer wakes the service from a nap. A wake-up costs
+ * both sides so much (some 30 us together, of switches and of what they put out of the caches) that
+ * 128 KiB are better than 32. But a stream so dense as to bring these in a millisecond or so is not
+ * to wait that long, and of one that begins it is not known yet. */
+static void dnstap__pace(dnstap_tap *tap, int rest)
+{
+    uint64_t begun = tap->paced_at, elapsed = tap->now - begun;
+    dnstap__ring *r;
+    bool dense;
+
+    if (rest == DNSTAP__NAP && begun && elapsed < DNSTAP__PACE_MS) return;
+    tap->paced_at = rest == DNSTAP__NAP ? tap->now : 0;
+    for (r = tap->rings; r < tap->rings + tap->ring_count; r++) {
+        dense = !begun || (size_t)(r->seen_bytes - r->paced_bytes) / DNSTAP__DENSE >= elapsed;
+        r->mark = dnstap__min(dense ? DNSTAP__MARK : DNSTAP__MARK_MAX, r->size / 4);
+        r->paced_bytes = r->seen_bytes;
+    }
+}
+
 /* Goes to sleep; GO: not yet, something came. */
 static int dnstap__arm(dnstap_tap *tap, int rest)
 {
-    size_t mark = rest == DNSTAP__NAP ? tap->mark : 0;
-    uint32_t i;
+    dnstap__ring *r;
 
-    for (i = 0; i < tap->ring_count; i++)
-        DNSTAP_STORE(&tap->rings[i].wake_at, tap->rings[i].seen_bytes + mark);
+    dnstap__pace(tap, rest);
+    for (r = tap->rings; r < tap->rings + tap->ring_count; r++)
+        DNSTAP_STORE(&r->wake_at, r->seen_bytes + (rest == DNSTAP__NAP ? r->mark : 0));
     DNSTAP_EXCHANGE(&tap->sleep, (size_t)rest);
     tap->rest = rest;
     tap->flush_at = tap->now + (uint64_t)(tap->options.flush_ms > 0 ? tap->options.flush_ms : 1);
@@ -11444,7 +11471,6 @@ static void dnstap__start_values(dnstap_tap *tap)
 
     tap->producers = o->producers;
     tap->max_message = o->max_message;
-    tap->mark = dnstap__min(DNSTAP__MARK, o->ring_size / 4);
     tap->enabled = tap->heard = 1;
     dnstap__waker_none(&tap->waker);
     tap->now = dnstap__now(tap);

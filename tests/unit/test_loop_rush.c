@@ -1,5 +1,6 @@
-/* What a loop costs that is busy: how often poll is given something to look at, and how a producer
- * in the loop's own thread makes the service look. The clock is the test's. */
+/* What a loop costs that is busy: how often poll is given something to look at, how much is packed
+ * together, and how a producer in the loop's own thread makes the service look. The clock is the
+ * test's. */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
 #include "wake_support.h"
@@ -201,6 +202,60 @@ static void test_busy_loop_sends_at_the_mark_and_at_the_end_of_the_flush_time(vo
     close_tap(tap);
 }
 
+/* Logs so many bytes a millisecond for some time; how many bytes the last pack had. */
+static size_t stream(dnstap_tap *tap, size_t bytes_per_ms, unsigned ms)
+{
+    uint64_t end = now_ms + ms;
+    size_t begin = tap->rings[0].bytes, before, pack = 0;
+
+    while (now_ms < end) {
+        before = sent;
+        rush(tap, 1);
+        if (sent != before) pack = sent - before;
+        if (tap->rings[0].bytes - begin < bytes_per_ms) continue;
+        begin += bytes_per_ms;
+        now_ms++;
+    }
+    return pack;
+}
+
+static void test_stream_that_is_not_dense_is_packed_further(void **state)
+{
+    dnstap_tap *tap = open_tap(false);
+
+    (void)state;
+    settle(tap);
+    assert_in_range(stream(tap, 10000, 90), DNSTAP__MARK_MAX, DNSTAP__MARK_MAX + 20000);
+    assert_in_range(stream(tap, 70000, 90), DNSTAP__MARK_MAX, DNSTAP__MARK_MAX + 20000);
+    close_tap(tap);
+}
+
+static void test_dense_stream_leaves_every_32_KiB(void **state)
+{
+    dnstap_tap *tap = open_tap(false);
+
+    (void)state;
+    settle(tap);
+    assert_in_range(stream(tap, 120000, 2), DNSTAP__MARK, DNSTAP__MARK + 1000);
+    assert_in_range(stream(tap, 120000, 50), DNSTAP__MARK, DNSTAP__MARK + 1000);
+    close_tap(tap);
+}
+
+static void test_stream_after_a_pause_leaves_every_32_KiB_at_first(void **state)
+{
+    dnstap_tap *tap = open_tap(false);
+    int timeout, i;
+
+    (void)state;
+    settle(tap);
+    stream(tap, 10000, 90);
+    for (i = 0; i < 5; i++, now_ms += 200) turn(tap, &timeout);
+    log_one(tap);
+    turn(tap, &timeout);
+    assert_in_range(stream(tap, 40000, 4), DNSTAP__MARK, DNSTAP__MARK + 20000);
+    close_tap(tap);
+}
+
 static void test_sink_that_vanishes_under_a_busy_loop_is_noticed_in_the_next_millisecond(
     void **state)
 {
@@ -330,6 +385,9 @@ int main(void)
         cmocka_unit_test(test_loop_that_logs_nothing_in_a_turn_may_sleep),
         cmocka_unit_test(test_clock_that_stands_still_does_not_keep_a_busy_loop_from_looking),
         cmocka_unit_test(test_busy_loop_sends_at_the_mark_and_at_the_end_of_the_flush_time),
+        cmocka_unit_test(test_stream_that_is_not_dense_is_packed_further),
+        cmocka_unit_test(test_dense_stream_leaves_every_32_KiB),
+        cmocka_unit_test(test_stream_after_a_pause_leaves_every_32_KiB_at_first),
         cmocka_unit_test(
             test_sink_that_vanishes_under_a_busy_loop_is_noticed_in_the_next_millisecond),
         cmocka_unit_test(test_turn_in_which_nothing_is_due_does_not_look_at_the_transport),
