@@ -1,6 +1,7 @@
 /* A tap that listens, with 1, 4 and 16 sinks at it over a unix socket: CPU of the process that
  * logs, for each message and sink, and what dnstap_log costs with the most and with the fewest.
  * usage: listen REPETITIONS MESSAGES
+ * All is divided by the number of sinks: so logging, once for a message, is all in listen_1.
  * All sinks are in one process of their own, which this program starts again as "readers". They are
  * there before the first message, so each must get all of them, in order. */
 #include "sink.h"

@@ -5,7 +5,8 @@
  * usage: loop LOOP REPETITIONS SLICES           LOOP: poll, epoll, threads
  *        loop calls LOOP SIDE QUERIES STRACE    system calls: strace writes into the file STRACE
  * Queries come in batches: a server sleeps before each of them, and within none. What it does after
- * its slice, such as a delayed flush, counts for that slice. */
+ * its slice, such as a delayed flush, counts for that slice. A server without a tap waits without a
+ * time-out; one with a tap has one while something is queued, which costs it in the kernel. */
 #define _GNU_SOURCE
 #include "server.h"
 #include <fcntl.h>
