@@ -119,10 +119,12 @@
  *     dnstap_policy_match_
  *   a sink
  *     dnstap_sink_open(options, error)      listens, or opens a file; connects nothing yet
- *     dnstap_sink_pollfds(sink, fds, max, &ms), dnstap_sink_service(sink): as a tap's; it calls
- *                                           options.receive
- *     dnstap_sink_next(sink, received)      file: instead of these three
+ *     dnstap_sink_start(sink)               its own thread, which calls options.receive; or:
+ *     dnstap_sink_pollfds(sink, fds, max, &ms), dnstap_sink_service(sink): as a tap's
+ *     dnstap_sink_next(sink, received)      file: instead of these, one frame after the other
+ *     dnstap_sink_resume(sink)              any thread: what receive put off is offered again
  *     dnstap_sink_get_status(sink, status), dnstap_sink_close(sink)
+ *     dnstap_sink_end_name(end)             how a connection ended, as text
  *   options as configuration text
  *     dnstap_parse(text, memory, size, options, max, how, error), dnstap_format(options, out, size)
  *   the parts alone, without memory, input or output of their own
@@ -167,9 +169,10 @@
  *   for; options.wake replaces the wake-up descriptor. Call dnstap_service once to begin.
  *
  * A SINK
- *       static void receive(void *user, const dnstap_received *r)
+ *       static int receive(void *user, const dnstap_received *r)
  *       {
  *           if (r->message) ...                        (borrowed until it returns)
+ *           return DNSTAP_OK;                          (or DNSTAP_AGAIN: later)
  *       }
  *       ...
  *       options.endpoint = "unix:///tmp/dnstap.sock";  (or tcp://host:port; file:///path is read)
@@ -178,7 +181,14 @@
  *       for (; dnstap_sink_service(sink) == DNSTAP_OK; poll(fds, n, timeout))
  *           n = dnstap_sink_pollfds(sink, fds, max, &timeout);
  *       dnstap_sink_close(sink);
- *   max is options.max_connections + 1. A file needs neither poll nor receive: dnstap_sink_next.
+ *   max is options.max_connections + 1. Or dnstap_sink_start does that in a thread of its own. A
+ *   file needs neither poll nor receive: dnstap_sink_next; with options.follow it may grow.
+ *   A receive that has no room says DNSTAP_AGAIN: of that connection nothing more is read, so that
+ *   its producer feels it, until the same message has been taken; all others go on. Producers that
+ *   greet (READY) and those that don't (START) are told apart, unless an option says which ones.
+ *   How a connection ended is in its last event, and counted by cause: connections + refused = open
+ *   + the sum of ended. One that is opened but never begins, is silent (options.idle_ms), or breaks
+ *   the rules is closed; a frame that is too large or can't be decoded costs only itself.
  *   With options.connect it goes to a tap that listens, again and again (100 ms to 10 s) until
  *   there is one, and whenever the connection has ended.
  *
@@ -664,6 +674,7 @@ typedef enum dnstap_reader_state {
 typedef struct dnstap_frame_reader {
     dnstap_reader_state state;
     bool bidirectional, owes_accept, owes_finish;
+    bool either;       /* the caller's: in READY, START is taken, too, and bidirectional is over */
     uint16_t sent;     /* bytes of the control frame that is going out */
     uint8_t *buffer;   /* the caller's, for frames that come in pieces */
     size_t size, have; /* of buffer */
@@ -963,25 +974,43 @@ typedef enum dnstap_sink_kind {
     DNSTAP_SINK_MESSAGE, /* a frame; message is NULL when it can't be decoded: result says why */
     DNSTAP_SINK_SKIPPED, /* a frame larger than max_frame; frame.size is its length */
     DNSTAP_SINK_CLOSED,  /* result: DNSTAP_OK after STOP, DNSTAP_END without, DNSTAP_CUT,
-                          * DNSTAP_TIMEOUT, … With connect, also an attempt that failed, which has
-                          * no number (0): the first of an outage */
+                          * DNSTAP_TIMEOUT, …; end and text say more. With connect, also an attempt
+                          * that failed, which has no number (0): the first of an outage */
     DNSTAP_SINK_REFUSED, /* a connection, which has no number. DNSTAP_NO_PLACE: closed at once;
                           * DNSTAP_SYSTEM: can't be accepted, and waits; told once, until one can */
     DNSTAP_SINK_NOTE     /* text for a log: certificates that can't be used */
 } dnstap_sink_kind;
+
+/* How a connection ended, or a file. */
+typedef enum dnstap_sink_end {
+    DNSTAP_SINK_NOT_ENDED,
+    DNSTAP_SINK_ENDED_STOP,     /* in order, with STOP */
+    DNSTAP_SINK_ENDED_EOF,      /* between two frames without STOP, as of a peer that died */
+    DNSTAP_SINK_ENDED_CUT,      /* inside a frame */
+    DNSTAP_SINK_ENDED_EARLY,    /* before its stream began, as of a port scan */
+    DNSTAP_SINK_ENDED_PROTOCOL, /* against the rules of Frame Streams: by us */
+    DNSTAP_SINK_ENDED_REFUSED,  /* all places were taken: by us */
+    DNSTAP_SINK_ENDED_IDLE,     /* silent for longer than idle_ms: by us */
+    DNSTAP_SINK_ENDED_TIMEOUT,  /* a step of the handshake took longer than timeout_ms: by us */
+    DNSTAP_SINK_ENDED_ERROR,    /* the network, TLS, or reading failed */
+    DNSTAP_SINK_ENDS
+} dnstap_sink_end;
+/* "stop", "eof", "cut", …, never NULL. Any thread. */
+DNSTAP_API const char *dnstap_sink_end_name(dnstap_sink_end end);
 
 /* What a sink hands out; all of it is borrowed until the callback returns, or until the next
  * dnstap_sink_next. */
 typedef struct dnstap_received {
     dnstap_sink_kind kind;
     int result;
+    dnstap_sink_end end; /* CLOSED, and REFUSED for want of a place: how */
     const dnstap_message *message;
     dnstap_bytes frame;  /* the payload as it came */
     uint64_t index;      /* of the frame in its stream, from 0 */
     uint32_t connection; /* number of the connection, from 1 */
     const char *peer;    /* the connection's other end, as far as it has a name */
     const char *subject; /* of the peer's verified certificate; "": none */
-    const char *text;    /* REFUSED, NOTE, and CLOSED with an error: what happened */
+    const char *text;    /* REFUSED, NOTE, CLOSED: what happened; never NULL */
 } dnstap_received;
 
 /* Zeroed is the default. Strings are copied when the sink opens. */
@@ -992,13 +1021,20 @@ typedef struct dnstap_sink_options {
     const char *endpoint;
     bool connect;             /* to a tap that listens, instead of waiting for producers */
     uint32_t max_connections; /* more are refused; default 64 */
-    size_t max_frame;    /* larger frames are skipped and counted; default 1 MiB, of memory, each */
-    int timeout_ms;      /* for each step of a handshake; default 4,000 */
-    int idle_ms;         /* a connection that is silent for so long is closed; default 0: never */
-    bool unidirectional; /* sockets: no handshake */
-    const dnstap_transport *transport; /* file: its bytes come from there instead of the path */
-    uint32_t socket_mode;              /* listening: of a unix socket, such as 0660; 0: umask's */
-    const char *socket_group;          /* its group, by name or number; NULL: the process's */
+    size_t max_frame; /* larger frames are skipped and counted; default 1 MiB. That, and 64 KiB, is
+                         the memory of a connection; used as far as it is needed */
+    int timeout_ms;   /* for each step of a handshake; default 4,000 */
+    int idle_ms;      /* a connection that is silent for so long is closed; default 0: never */
+    /* sockets: whether producers greet. Default: told apart by their first frame: READY, which is
+     * answered, or START, as of unidirectional ones, which hear nothing from us */
+    bool unidirectional; /* only those that don't, and begin with START */
+    bool bidirectional;  /* only those that do, and begin with READY */
+    bool follow; /* file: its end is not the end, but looked at again every 200 ms; STOP is */
+    /* file:///NAME: what NAME stands for comes from its recv (a pipe, standard input, what is
+     * decompressed on the way); fd, where it has one, says when; send is not needed */
+    const dnstap_transport *transport;
+    uint32_t socket_mode;     /* listening: of a unix socket, such as 0660; 0: umask's */
+    const char *socket_group; /* its group, by name or number; NULL: the process's */
     /* tls, as a tap's that listens; with connect, as one's that connects */
     bool skipverify;         /* don't verify the peer; listening: ask for no certificate */
     const char *ca_file;     /* PEM; listening: producers must show a certificate of one of these */
@@ -1006,7 +1042,12 @@ typedef struct dnstap_sink_options {
     const char *key_file;    /* PEM key of cert_file */
     const char *server_name; /* verified instead of the endpoint's host */
     void *user;              /* of the hooks, which dnstap_options has, too */
-    void (*receive)(void *user, const dnstap_received *received); /* must not call the sink */
+    /* What comes, in the thread that services, where of the sink's functions it may call
+     * dnstap_sink_get_status and dnstap_sink_resume only. Returns DNSTAP_OK; or, of a MESSAGE or
+     * SKIPPED, DNSTAP_AGAIN: later. Then nothing more is read of this connection, whose times stand
+     * still, nor anything lost, until the same has been taken: it is offered again when
+     * dnstap_sink_resume is called, and at least every 20 ms */
+    int (*receive)(void *user, const dnstap_received *received);
     uint64_t (*monotonic_ms)(void *user);
     uint64_t (*unix_time)(void *user);
     bool (*entropy)(void *user, void *out, size_t size);
@@ -1022,23 +1063,39 @@ typedef struct dnstap_sink_status {
     uint64_t skipped, undecodable; /* frames too large; payloads that are not dnstap */
     uint64_t failed;               /* connections, and attempts, that ended with an error */
     uint64_t refused;              /* connections that found no place */
-    dnstap_error error;            /* the last error; code 0: none yet */
-    uint16_t port;                 /* that is listened on */
+    uint64_t put_off;              /* connections that wait until receive takes what it put off */
+    /* by cause: connections + refused = open + the sum of these */
+    uint64_t ended[DNSTAP_SINK_ENDS];
+    dnstap_error error; /* the last error; code 0: none yet */
+    uint16_t port;      /* that is listened on */
 } dnstap_sink_status;
 
 /* Listens or opens the file; with connect, nothing but the certificates. A unix socket nobody
  * answers on is replaced; one in use, or another kind of file, is an error. NULL on error. */
 DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dnstap_error *error);
+/* Its own thread, until dnstap_sink_close or a file's end; it calls receive and the other hooks,
+ * with all signals blocked. Then nobody else services the sink: the three functions below return
+ * DNSTAP_UNSUPPORTED, or no descriptor. DNSTAP_OK; DNSTAP_NO_MEMORY; DNSTAP_SYSTEM;
+ * DNSTAP_UNSUPPORTED: it has one, or the build has no threads. */
+DNSTAP_API int dnstap_sink_start(dnstap_sink *sink);
 /* In a poll loop, one thread at a time: fills at most max descriptors (max_connections + 1 are
  * enough) and the timeout for poll in ms. Returns how many: never 0 before the end, which only a
  * file has; where nothing but time is to be waited for, the one is -1, which poll passes over. */
 DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms);
-/* Does what can be done now. DNSTAP_OK; DNSTAP_END: a file, and it has ended. */
+/* Does what can be done now, and waits for nothing. DNSTAP_OK; DNSTAP_END: a file, and it has
+ * ended. */
 DNSTAP_API int dnstap_sink_service(dnstap_sink *sink);
-/* File: the next frame. DNSTAP_OK with received filled in; DNSTAP_END, DNSTAP_CUT or an error
- * after the last, with received->text. */
+/* File: the next frame, without receive; waits for a pipe. DNSTAP_OK with received filled in;
+ * DNSTAP_END, DNSTAP_CUT or an error after the last, with received->end and text, and so for ever;
+ * DNSTAP_AGAIN: nothing now (a signal came; the transport has none; at the end with follow): poll
+ * by dnstap_sink_pollfds, or come back later. */
 DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received);
-DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status);
+/* What receive has put off is offered again, soon. Any thread. */
+DNSTAP_API void dnstap_sink_resume(dnstap_sink *sink);
+/* Any thread once dnstap_sink_start has been called; else the one that services, or receive. */
+DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *status);
+/* Ends its thread, closes all connections, without events, and frees it. When no other thread is in
+ * the sink. In a process forked from the one that services it, it does the other no harm. */
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
 #endif
 
@@ -4372,6 +4429,10 @@ DNSTAP_API void dnstap_frame_reader_init(dnstap_frame_reader *r, void *buffer, s
  * types. */
 static int dnstap__reader_control(dnstap_frame_reader *r, const dnstap__control *c)
 {
+    if (r->state == DNSTAP_READER_READY && r->either && c->type == DNSTAP_CONTROL_START) {
+        r->state = DNSTAP_READER_START;
+        r->bidirectional = false;
+    }
     if (r->state == DNSTAP_READER_READY) {
         if (c->type != DNSTAP_CONTROL_READY || !c->matches) return DNSTAP_BAD_FRAME;
         r->owes_accept = true;
@@ -12023,11 +12084,24 @@ DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size)
 /* The consumer's side: what accepts, dials or reads, and its sources, each with a transport and a
  * frame reader over a buffer of its own. In: bytes; out: decoded messages, and how each source
  * ended. Bytes are read into one block for all; a frame that lies whole in it is handed out where
- * it is, else it is collected in the source's buffer. Always: memory is bounded by max_connections
- * and max_frame, and touched as it is used; a source that fails costs the others nothing. Here is
- * what all sources have in common, and how files are read. */
+ * it is, else it is collected in the source's buffer. A frame that receive puts off stays in its
+ * source, and so does what was read behind it:
+ *
+ *   block, all sources'    |…taken| payload        | read, not yet taken |
+ *                                   └ copied, once ┐
+ *   rest, this source's             | payload      | read, not yet taken |    until it is taken
+ *
+ * Always: memory is bounded by max_connections and max_frame, and touched as it is used; a source
+ * that fails, or waits, costs the others nothing; nothing is fed to the reader of one that waits.
+ * Here is what all sources have in common, and how files are read. */
 #if DNSTAP__HAS_SINK
-enum { DNSTAP__BLOCK = 65536, DNSTAP__READS = 8 };
+enum {
+    DNSTAP__BLOCK = 65536,
+    DNSTAP__READS = 8,
+    DNSTAP__LATER_MS = 20,  /* what was put off is offered again; so are resumes noticed that come
+                               from a thread beside a foreign loop */
+    DNSTAP__FOLLOW_MS = 200 /* the end of a file that may grow */
+};
 
 typedef struct dnstap__source {
     uint32_t number;    /* of its connection; 0: its stream has not begun (connect), or none */
@@ -12040,6 +12114,11 @@ typedef struct dnstap__source {
     dnstap__tls *tls; /* NULL: without TLS */
     uint64_t index;   /* data frames so far */
     dnstap_frame_reader reader;
+    dnstap_frame frame;   /* that the reader has found, and receive not yet taken; or kind NONE */
+    uint64_t offer_at;    /* it was put off until then; 0: it was not */
+    const uint8_t *bytes; /* read, and not yet given to the reader: in the block, or in rest */
+    size_t left;          /* of them */
+    uint8_t *rest;        /* DNSTAP__BLOCK */
     char peer[128], subject[72];
 } dnstap__source;
 
@@ -12055,10 +12134,20 @@ struct dnstap_sink {
     uint64_t accept_at;      /* accept has failed: again then; 0: it has not */
     dnstap_sink_status status;
     dnstap__source *sources;
-    uint32_t numbers, turn;        /* connections so far; the source that goes first */
-    unsigned steps;                /* of TLS handshakes, which cost, that are left in this call */
-    size_t block_used, block_have; /* file: what of the block is not yet taken */
-    int file_end;                  /* file: how it ended; 0: it did not */
+    uint32_t numbers, turn; /* connections so far; the source that goes first */
+    unsigned steps;         /* of TLS handshakes, which cost, that are left in this call */
+    int file_end;           /* file: how it ended; 0: it did not */
+    dnstap_sink_end file_how;
+    uint64_t follow_at; /* file: nothing was there; look again then */
+    /* its own thread, and what others share with it */
+    dnstap__thread thread;
+    dnstap__waker waker;
+    struct pollfd *fds;       /* its; NULL: there is no thread */
+    size_t runner;            /* the thread; 0: there is none */
+    size_t stop, resume;      /* asked for */
+    size_t owner;             /* the process that services; 0: none yet */
+    dnstap__mutex lock;       /* of `shown`, for a copy only */
+    dnstap_sink_status shown; /* the status as the thread left it */
     dnstap_message message;
     dnstap_policy policy;
     uint8_t *block;
@@ -12097,13 +12186,57 @@ static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
     out->text = "";
 }
 
-/* What its end means, told apart from a stream that never began. */
+DNSTAP_API const char *dnstap_sink_end_name(dnstap_sink_end end)
+{
+    static const char *const names[DNSTAP_SINK_ENDS] = {
+        "none", "stop", "eof", "cut", "early", "protocol", "refused", "idle", "timeout", "error",
+    };
+
+    return (unsigned)end < DNSTAP_SINK_ENDS ? names[(unsigned)end] : "unknown";
+}
+
+/* No frame of it has been asked for yet. */
+static bool dnstap__is_early(const dnstap_frame_reader *r)
+{
+    return r->state == DNSTAP_READER_READY || r->state == DNSTAP_READER_START;
+}
+
+/* What the peer's end of file means, told apart from a stream that never began. */
 static const char *dnstap__end_text(const dnstap_frame_reader *r)
 {
-    bool begun = r->have ||
-                 r->state != (r->bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START);
+    bool silent = !r->have &&
+                  r->state == (r->bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START);
 
-    return begun ? dnstap_strerror(dnstap_frame_reader_eof(r)) : "is empty";
+    if (r->skip) return "ends inside a frame that is larger than max_frame";
+    if (silent) return "is empty";
+    return dnstap__is_early(r) ? "ends before START" : NULL;
+}
+
+static dnstap_sink_end dnstap__end_of_file(const dnstap_frame_reader *r)
+{
+    if (r->state == DNSTAP_READER_END) return DNSTAP_SINK_ENDED_STOP;
+    if (dnstap__is_early(r)) return DNSTAP_SINK_ENDED_EARLY;
+    return r->have || r->skip ? DNSTAP_SINK_ENDED_CUT : DNSTAP_SINK_ENDED_EOF;
+}
+
+/* What an end by anything else is called. */
+static dnstap_sink_end dnstap__end_by(const dnstap__source *s, int result)
+{
+    if (result == DNSTAP_OK) return DNSTAP_SINK_ENDED_STOP;
+    if (result == DNSTAP_BAD_FRAME) return DNSTAP_SINK_ENDED_PROTOCOL;
+    if (result != DNSTAP_TIMEOUT) return DNSTAP_SINK_ENDED_ERROR;
+    return s->state == DNSTAP_STARTED ? DNSTAP_SINK_ENDED_IDLE : DNSTAP_SINK_ENDED_TIMEOUT;
+}
+
+static void dnstap__fill_closed(const dnstap__source *s, dnstap_received *out, int result,
+                                dnstap_sink_end end, const char *text)
+{
+    dnstap__fill_received(s, out, DNSTAP_SINK_CLOSED);
+    out->result = result;
+    out->end = end;
+    if (!text && end == DNSTAP_SINK_ENDED_STOP) text = "ended with STOP";
+    if (!text && end == DNSTAP_SINK_ENDED_EOF) text = "ends without STOP";
+    out->text = text ? text : dnstap_strerror(result);
 }
 
 /* What its transport has to say of a failure. */
@@ -12117,40 +12250,98 @@ static bool dnstap__note_end(dnstap_sink *sink, const dnstap_received *r)
 {
     int sys_errno = r->result == DNSTAP_SYSTEM ? errno : 0;
 
-    if (r->connection) sink->status.open--;
+    if (r->connection) {
+        sink->status.open--;
+        sink->status.ended[r->end]++;
+    }
     if (r->result == DNSTAP_OK || r->result == DNSTAP_END) return false;
     sink->status.failed++;
     dnstap__fail(&sink->status.error, r->result, sys_errno, "%s: %s", r->peer, r->text);
     return true;
 }
 
-/* A data or skipped frame as it is handed out; false: it was a control frame, or none. */
-static bool dnstap__take_frame(dnstap_sink *sink, dnstap__source *s, const dnstap_frame *frame,
-                               dnstap_received *out)
+/* -- frames -- */
+
+static bool dnstap__has_frame(const dnstap__source *s)
 {
-    if (frame->kind != DNSTAP_FRAME_DATA && frame->kind != DNSTAP_FRAME_SKIPPED) return false;
-    dnstap__fill_received(s, out, DNSTAP_SINK_MESSAGE);
-    s->index++;
-    out->frame = frame->payload;
-    if (frame->kind == DNSTAP_FRAME_SKIPPED) {
-        out->kind = DNSTAP_SINK_SKIPPED;
-        sink->status.skipped++;
-        return true;
-    }
-    sink->status.frames++;
-    sink->status.bytes += frame->payload.size;
-    out->result = dnstap_decode(&sink->message, &sink->policy, frame->payload.data,
-                                frame->payload.size);
-    if (out->result == DNSTAP_OK)
-        out->message = &sink->message;
-    else
-        sink->status.undecodable++;
-    return true;
+    return s->frame.kind == DNSTAP_FRAME_DATA || s->frame.kind == DNSTAP_FRAME_SKIPPED;
 }
 
-static void dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
+/* The next bytes, up to a frame's end. A negative result: the stream's end. */
+static int dnstap__feed(dnstap__source *s)
 {
-    if (sink->options.receive) (sink->options.receive)(sink->options.user, received);
+    long used = dnstap_frame_reader_feed(&s->reader, s->bytes, s->left, &s->frame);
+
+    DNSTAP_ASSERT(used <= (long)s->left);
+    if (used < 0) return s->left = 0, (int)used;
+    s->bytes += used;
+    s->left -= (size_t)used;
+    return DNSTAP_OK;
+}
+
+/* The source's frame as it is handed out. */
+static void dnstap__fill_frame(dnstap_sink *sink, const dnstap__source *s, dnstap_received *out)
+{
+    dnstap__fill_received(s, out, DNSTAP_SINK_MESSAGE);
+    out->frame = s->frame.payload;
+    if (s->frame.kind == DNSTAP_FRAME_SKIPPED) {
+        out->kind = DNSTAP_SINK_SKIPPED;
+        return;
+    }
+    out->result = dnstap_decode(&sink->message, &sink->policy, out->frame.data, out->frame.size);
+    if (out->result == DNSTAP_OK) out->message = &sink->message;
+}
+
+/* It was taken. */
+static void dnstap__count_frame(dnstap_sink *sink, dnstap__source *s, const dnstap_received *r)
+{
+    dnstap_sink_status *to = &sink->status;
+
+    s->index++;
+    s->frame.kind = DNSTAP_FRAME_NONE;
+    if (s->offer_at) to->put_off--;
+    s->offer_at = 0;
+    if (r->kind == DNSTAP_SINK_SKIPPED) {
+        to->skipped++;
+        return;
+    }
+    to->frames++;
+    to->bytes += r->frame.size;
+    if (!r->message) to->undecodable++;
+}
+
+static int dnstap__hand_out(dnstap_sink *sink, const dnstap_received *received)
+{
+    return sink->options.receive ? (sink->options.receive)(sink->options.user, received)
+                                 : (int)DNSTAP_OK;
+}
+
+/* Hands a frame out; false: later. */
+static bool dnstap__offer(dnstap_sink *sink, dnstap__source *s)
+{
+    dnstap_received r;
+
+    dnstap__fill_frame(sink, s, &r);
+    if (dnstap__hand_out(sink, &r) != DNSTAP_AGAIN) return dnstap__count_frame(sink, s, &r), true;
+    if (!s->offer_at) sink->status.put_off++;
+    s->offer_at = sink->now + DNSTAP__LATER_MS;
+    return false;
+}
+
+/* Whether its frame waits, and not only for this call. */
+static bool dnstap__waits(const dnstap_sink *sink, const dnstap__source *s)
+{
+    return s->offer_at > 1 && sink->now < s->offer_at;
+}
+
+/* At the beginning of a call: those who wait have waited, if that was asked for. */
+static void dnstap__take_resume(dnstap_sink *sink)
+{
+    dnstap__source *s;
+
+    if (!DNSTAP_LOAD(&sink->resume) || !DNSTAP_EXCHANGE(&sink->resume, 0)) return;
+    for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++)
+        if (s->offer_at) s->offer_at = 1; /* at once, whatever the clock says */
 }
 
 #if DNSTAP__HAS_FILES
@@ -12173,79 +12364,102 @@ static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
 
 /* How the file ended, now and from now on. */
 static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int result,
-                             const char *text)
+                             dnstap_sink_end end, const char *text)
 {
     dnstap__source *s = &sink->sources[0];
 
-    dnstap__fill_received(s, received, DNSTAP_SINK_CLOSED);
-    received->result = result;
-    received->text = text ? text : dnstap_strerror(result);
+    dnstap__fill_closed(s, received, result, end, text);
     if (sink->status.open) dnstap__note_end(sink, received);
     sink->file_end = result;
+    sink->file_how = end;
     (s->transport.close)(s->transport.self); /* nothing to poll for any more */
     return result == DNSTAP_OK ? DNSTAP_END : result;
 }
 
-/* One read: DNSTAP_OK; DNSTAP_AGAIN when a signal came instead; else the end. */
+/* One read: DNSTAP_OK; DNSTAP_AGAIN when there is nothing now; else the end. */
 static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 {
     dnstap__source *s = &sink->sources[0];
     short wants;
     long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
 
+    if (n == DNSTAP_END && sink->options.follow) {
+        sink->follow_at = sink->now + DNSTAP__FOLLOW_MS;
+        return DNSTAP_AGAIN;
+    }
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
     if (n == DNSTAP_END)
         return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
-                                 dnstap__end_text(&s->reader));
+                                 dnstap__end_of_file(&s->reader), dnstap__end_text(&s->reader));
     if (n < 0)
-        return dnstap__end_input(sink, received, (int)n, dnstap__source_error(&s->transport));
-    sink->block_used = 0;
-    sink->block_have = (size_t)n;
+        return dnstap__end_input(sink, received, (int)n, DNSTAP_SINK_ENDED_ERROR,
+                                 dnstap__source_error(&s->transport));
+    s->bytes = sink->block;
+    s->left = (size_t)n;
     return DNSTAP_OK;
 }
 
-/* The next frame in the block; DNSTAP_AGAIN when all of it is taken. */
+/* Up to the next frame in the block; DNSTAP_AGAIN when there is none; or the end. */
 static int dnstap__next_in_block(dnstap_sink *sink, dnstap_received *received)
 {
     dnstap__source *s = &sink->sources[0];
-    dnstap_frame frame;
-    long used;
+    int result;
 
-    while (sink->block_used < sink->block_have) {
-        used = dnstap_frame_reader_feed(&s->reader, sink->block + sink->block_used,
-                                        sink->block_have - sink->block_used, &frame);
-        if (used == DNSTAP_END) return dnstap__end_input(sink, received, DNSTAP_OK, NULL);
-        if (used < 0) return dnstap__end_input(sink, received, (int)used, NULL);
-        sink->block_used += (size_t)used;
-        if (dnstap__take_frame(sink, s, &frame, received)) return DNSTAP_OK;
+    while (!dnstap__has_frame(s)) {
+        if (s->reader.state == DNSTAP_READER_END)
+            return dnstap__end_input(sink, received, DNSTAP_OK, DNSTAP_SINK_ENDED_STOP, NULL);
+        if (!s->left) return DNSTAP_AGAIN;
+        result = dnstap__feed(s);
+        if (result < 0 && result != DNSTAP_END)
+            return dnstap__end_input(sink, received, result, dnstap__end_by(s, result), NULL);
     }
-    return DNSTAP_AGAIN;
+    return DNSTAP_OK;
 }
 
 DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received)
 {
     int result;
 
-    if (!dnstap__reads_file(sink)) return DNSTAP_UNSUPPORTED;
-    if (!sink->status.open) return dnstap__end_input(sink, received, sink->file_end, NULL);
+    if (!dnstap__reads_file(sink) || sink->fds) return DNSTAP_UNSUPPORTED;
+    if (!sink->owner) sink->owner = dnstap__process();
+    sink->follow_at = 0;
+    if (!sink->status.open)
+        return dnstap__end_input(sink, received, sink->file_end, sink->file_how, NULL);
     while ((result = dnstap__next_in_block(sink, received)) == DNSTAP_AGAIN) {
         result = dnstap__fill_block(sink, received);
-        if (result < 0 && result != DNSTAP_AGAIN) return result;
+        if (result < 0) return result;
     }
-    return result;
+    if (result < 0) return result;
+    dnstap__fill_frame(sink, &sink->sources[0], received);
+    dnstap__count_frame(sink, &sink->sources[0], received);
+    return DNSTAP_OK;
 }
 
-/* One read, for what is no file but a pipe must not be waited for; and all frames that it ended. */
+/* What is no file but a pipe must not be waited for. */
+static bool dnstap__can_read(const dnstap__source *s)
+{
+    struct pollfd fd;
+
+    fd.fd = dnstap__source_fd(s);
+    fd.events = POLLIN;
+    return fd.fd < 0 || poll(&fd, 1, 0) > 0;
+}
+
+/* One read, and all frames that it ended, as far as they are taken. */
 static void dnstap__service_file(dnstap_sink *sink)
 {
+    dnstap__source *s = &sink->sources[0];
     dnstap_received received;
-    int result = DNSTAP_AGAIN;
+    int result = DNSTAP_OK;
 
-    if (!sink->status.open) return;
-    if (sink->block_used == sink->block_have) result = dnstap__fill_block(sink, &received);
-    if (result < 0 && result != DNSTAP_AGAIN) dnstap__hand_out(sink, &received);
-    while (sink->status.open && dnstap__next_in_block(sink, &received) != DNSTAP_AGAIN)
-        dnstap__hand_out(sink, &received);
+    if (!sink->status.open || dnstap__waits(sink, s) || sink->now < sink->follow_at) return;
+    if (!s->left && !dnstap__has_frame(s))
+        result = dnstap__can_read(s) ? dnstap__fill_block(sink, &received) : (int)DNSTAP_AGAIN;
+    while (result == DNSTAP_OK) {
+        result = dnstap__next_in_block(sink, &received);
+        if (result == DNSTAP_OK && !dnstap__offer(sink, s)) return;
+    }
+    if (result != DNSTAP_AGAIN) dnstap__hand_out(sink, &received);
 }
 
 #else
@@ -12290,6 +12504,7 @@ static uint64_t dnstap__source_end(const dnstap_sink *sink, const dnstap__source
     int most = s->state == DNSTAP_STARTED ? sink->options.idle_ms : sink->options.timeout_ms;
 
     if (s->state == DNSTAP_IDLE || s->state == DNSTAP_BROKEN || most <= 0) return UINT64_MAX;
+    if (s->offer_at) return UINT64_MAX; /* it is us who keep it waiting */
     return s->heard + (uint64_t)most;
 }
 
@@ -12303,20 +12518,29 @@ static bool dnstap__source_next_address(dnstap_sink *sink, dnstap__source *s)
     return true;
 }
 
+/* Nothing of a connection that is over is offered again. */
+static void dnstap__forget_bytes(dnstap_sink *sink, dnstap__source *s)
+{
+    if (s->offer_at) sink->status.put_off--;
+    s->offer_at = 0;
+    s->left = 0;
+    s->frame.kind = DNSTAP_FRAME_NONE;
+}
+
 /* Ends a connection or an attempt, and says how. */
-static int dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const char *text)
+static int dnstap__drop_as(dnstap_sink *sink, dnstap__source *s, int result, dnstap_sink_end end,
+                           const char *text)
 {
     bool stood = s->number && sink->now - s->began >= DNSTAP__STEADY_MS, failed;
     dnstap_received r;
 
     if (dnstap__source_next_address(sink, s))
         return dnstap__source_enter(sink, s, DNSTAP_CONNECTING);
-    dnstap__fill_received(s, &r, DNSTAP_SINK_CLOSED);
-    r.result = result;
-    r.text = text ? text : dnstap_strerror(result);
+    dnstap__fill_closed(s, &r, result, end, text);
     failed = dnstap__note_end(sink, &r);
     (s->transport.close)(s->transport.self);
     s->number = 0;
+    dnstap__forget_bytes(sink, s);
     dnstap__source_enter(sink, s, DNSTAP_BROKEN);
     if (sink->options.connect)
         sink->dial.retry_at = sink->now + dnstap__back_off(&sink->dial, stood);
@@ -12325,6 +12549,11 @@ static int dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const 
     if (r.connection || !sink->dial.outage) dnstap__hand_out(sink, &r);
     if (failed) sink->dial.outage++;
     return DNSTAP__WAIT;
+}
+
+static int dnstap__drop(dnstap_sink *sink, dnstap__source *s, int result, const char *text)
+{
+    return dnstap__drop_as(sink, s, result, dnstap__end_by(s, result), text);
 }
 
 /* The same, with what the transport has to say. */
@@ -12342,9 +12571,9 @@ static int dnstap__source_closed(dnstap_sink *sink, dnstap__source *s)
 {
     bool early = sink->options.connect && s->state == DNSTAP_GREETING;
 
-    return dnstap__drop(sink, s, dnstap_frame_reader_eof(&s->reader),
-                        early ? "closed before START; " DNSTAP__IS_TAP
-                              : dnstap__end_text(&s->reader));
+    return dnstap__drop_as(
+        sink, s, dnstap_frame_reader_eof(&s->reader), dnstap__end_of_file(&s->reader),
+        early ? "closed before START; " DNSTAP__IS_TAP : dnstap__end_text(&s->reader));
 }
 
 /* Its time is over. After STOP that is no loss. */
@@ -12481,6 +12710,7 @@ static int dnstap__source_secure(dnstap_sink *sink, dnstap__source *s)
     s->index = 0;
     dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size,
                              !sink->options.unidirectional);
+    s->reader.either = !sink->options.bidirectional;
     return dnstap__source_enter(sink, s, DNSTAP_GREETING);
 }
 
@@ -12512,7 +12742,8 @@ static void dnstap__source_begin(dnstap_sink *sink, dnstap__source *s)
     dnstap__count_source(sink, s, text);
 }
 
-/* Sends ACCEPT or FINISH as far as it goes. GO: it is out, or none was due. */
+/* Sends ACCEPT or FINISH as far as it goes. GO: it is out, or none was due. Who has closed after
+ * START needs neither, and what is on its way counts: recv tells when that is over. */
 static int dnstap__reply(dnstap__source *s)
 {
     dnstap_bytes due;
@@ -12521,29 +12752,59 @@ static int dnstap__reply(dnstap__source *s)
     while ((due = dnstap_frame_reader_next(&s->reader)).size) {
         n = (s->transport.send)(s->transport.self, due.data, due.size, &s->events);
         if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
-        if (n <= 0) return n ? (int)n : (int)DNSTAP_END;
-        dnstap_frame_reader_sent(&s->reader, (size_t)n);
+        if (n <= 0 && dnstap__is_early(&s->reader)) return n ? (int)n : (int)DNSTAP_END;
+        dnstap_frame_reader_sent(&s->reader, n > 0 ? (size_t)n : due.size);
     }
     return DNSTAP__GO;
 }
 
-/* Feeds a block to the source's reader. A negative result ends it. */
-static int dnstap__digest(dnstap_sink *sink, dnstap__source *s, const uint8_t *p, size_t size)
+/* Gives the reader what was read, and its frames out. DNSTAP_OK; DNSTAP_AGAIN: one was put off;
+ * DNSTAP_END: STOP came; or an error. */
+static int dnstap__digest(dnstap_sink *sink, dnstap__source *s)
 {
-    dnstap_frame frame;
-    dnstap_received r;
-    long used;
+    int result;
 
-    while (size) {
-        used = dnstap_frame_reader_feed(&s->reader, p, size, &frame);
-        if (used < 0) return used == DNSTAP_END ? DNSTAP_OK : (int)used;
+    while (dnstap__has_frame(s) || s->left) {
+        if (dnstap__has_frame(s)) {
+            if (!dnstap__offer(sink, s)) return DNSTAP_AGAIN;
+            continue;
+        }
+        result = dnstap__feed(s);
+        if (result < 0) return result;
         if (s->state == DNSTAP_GREETING && s->reader.state == DNSTAP_READER_DATA)
             dnstap__source_begin(sink, s);
-        if (dnstap__take_frame(sink, s, &frame, &r)) dnstap__hand_out(sink, &r);
-        p += used;
-        size -= (size_t)used;
     }
-    return DNSTAP_OK;
+    return s->reader.state == DNSTAP_READER_END ? DNSTAP_END : DNSTAP_OK;
+}
+
+/* The block is the others' next: what of it is not yet taken goes into the source's rest. */
+static void dnstap__keep_rest(dnstap_sink *sink, dnstap__source *s)
+{
+    const uint8_t *payload = (const uint8_t *)s->frame.payload.data, *from = s->bytes;
+
+    if (payload && payload != s->reader.buffer + DNSTAP_FRAME_HEADER) {
+        from = payload;
+        s->frame.payload.data = s->rest;
+    }
+    DNSTAP_ASSERT(from >= sink->block && s->bytes + s->left <= sink->block + DNSTAP__BLOCK);
+    memcpy(s->rest, from, (size_t)(s->bytes - from) + s->left);
+    s->bytes = s->rest + (s->bytes - from);
+}
+
+/* What comes of a digest: GO or WAIT. */
+static int dnstap__digested(dnstap_sink *sink, dnstap__source *s, int result)
+{
+    if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
+    if (result == DNSTAP_END) return dnstap__source_enter(sink, s, DNSTAP_STOPPING);
+    return result < 0 ? dnstap__drop(sink, s, result, NULL) : DNSTAP__GO;
+}
+
+/* What receive has put off, and what was read behind it. The peer was not silent meanwhile. */
+static int dnstap__offer_again(dnstap_sink *sink, dnstap__source *s)
+{
+    if (dnstap__waits(sink, s)) return DNSTAP__WAIT;
+    s->heard = sink->now;
+    return dnstap__digested(sink, s, dnstap__digest(sink, s));
 }
 
 /* One read. GO: more may be there; WAIT: not now. */
@@ -12558,17 +12819,19 @@ static int dnstap__read_source(dnstap_sink *sink, dnstap__source *s)
     if (n == DNSTAP_END) return dnstap__source_closed(sink, s);
     if (n < 0 && n != DNSTAP_AGAIN) return dnstap__drop_transport(sink, s, (int)n);
     if (n == DNSTAP_AGAIN) return DNSTAP__WAIT;
-    result = dnstap__digest(sink, s, sink->block, (size_t)n);
-    if (result < 0) return dnstap__drop(sink, s, result, NULL);
+    s->bytes = sink->block;
+    s->left = (size_t)n;
+    result = dnstap__digest(sink, s);
+    if (result == DNSTAP_AGAIN) dnstap__keep_rest(sink, s);
     if (s->reader.state != before || before == DNSTAP_READER_DATA) s->heard = sink->now;
-    if (s->reader.state == DNSTAP_READER_END) dnstap__source_enter(sink, s, DNSTAP_STOPPING);
-    return s->tls || n == DNSTAP__BLOCK || s->state == DNSTAP_STOPPING ? DNSTAP__GO : DNSTAP__WAIT;
+    if (result != DNSTAP_OK) return dnstap__digested(sink, s, result);
+    return s->tls || n == DNSTAP__BLOCK ? DNSTAP__GO : DNSTAP__WAIT;
 }
 
 /* What comes, and the answer that it calls for. */
 static int dnstap__source_stream(dnstap_sink *sink, dnstap__source *s)
 {
-    int more = dnstap__read_source(sink, s), result;
+    int more = s->offer_at ? dnstap__offer_again(sink, s) : dnstap__read_source(sink, s), result;
 
     if (s->state != DNSTAP_GREETING && s->state != DNSTAP_STARTED) return more;
     result = dnstap__reply(s);
@@ -12655,6 +12918,7 @@ static void dnstap__refuse_one(dnstap_sink *sink, int result, const char *peer, 
     memset(&r, 0, sizeof r);
     r.kind = DNSTAP_SINK_REFUSED;
     r.result = result;
+    r.end = result == DNSTAP_NO_PLACE ? DNSTAP_SINK_ENDED_REFUSED : DNSTAP_SINK_NOT_ENDED;
     r.peer = peer;
     r.subject = "";
     r.text = text;
@@ -12684,6 +12948,7 @@ static bool dnstap__accept_one(dnstap_sink *sink)
     if (s) return dnstap__add_source(sink, s, fd, peer), true;
     close(fd);
     sink->status.refused++;
+    sink->status.ended[DNSTAP_SINK_ENDED_REFUSED]++;
     dnstap__refuse_one(sink, DNSTAP_NO_PLACE, peer, dnstap_strerror(DNSTAP_NO_PLACE));
     return true;
 }
@@ -12759,9 +13024,27 @@ static uint64_t dnstap__source_due(const dnstap_sink *sink, const dnstap__source
     uint64_t at = dnstap__source_end(sink, s), look = sink->now + 5;
     bool blind = dnstap__wait_fd(sink, s) < 0 || !dnstap__wait_events(s);
 
+    if (s->offer_at) return s->offer_at;
     if (s->state == DNSTAP_IDLE || s->state == DNSTAP_BROKEN)
         return sink->options.connect ? sink->dial.retry_at : UINT64_MAX;
     return blind && look < at ? look : at;
+}
+
+/* The sources' descriptors, behind the n that are there; *at: when the first is due. Poll tells of
+ * a peer that hangs up even if it was not asked: who waits for receive is not shown to it. */
+static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, int n, int max,
+                                  uint64_t *at)
+{
+    const dnstap__source *s;
+    uint64_t due;
+
+    for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++) {
+        if (!s->offer_at)
+            n = dnstap__add_pollfd(fds, n, max, dnstap__wait_fd(sink, s), dnstap__wait_events(s));
+        due = dnstap__source_due(sink, s);
+        if (due < *at) *at = due;
+    }
+    return n;
 }
 
 /* What a sink says goodbye to: over TLS nothing shall look cut. */
@@ -12780,20 +13063,10 @@ static int dnstap__open_sources(dnstap_sink *sink, dnstap_error *error)
 }
 static void dnstap__service_sources(dnstap_sink *sink) { (void)sink; }
 static void dnstap__part_source(dnstap__source *s) { (void)s; }
-static uint64_t dnstap__source_due(const dnstap_sink *sink, const dnstap__source *s)
+static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, int n, int max,
+                                  uint64_t *at)
 {
-    (void)sink, (void)s;
-    return UINT64_MAX;
-}
-static int dnstap__wait_fd(const dnstap_sink *sink, const dnstap__source *s)
-{
-    (void)sink;
-    return dnstap__source_fd(s);
-}
-static short dnstap__wait_events(const dnstap__source *s)
-{
-    (void)s;
-    return POLLIN;
+    return sink && fds && max && at ? n : 0;
 }
 #endif
 
@@ -12864,6 +13137,8 @@ static int dnstap__sink_block(dnstap_sink *sink, const char *base)
 static int dnstap__sink_memory(dnstap_sink *sink, const char *base)
 {
     const dnstap_sink_options *o = &sink->options;
+    size_t rest = dnstap__reads_file(sink) ? 0
+                                           : DNSTAP__BLOCK; /* a file has the block for itself */
     uint32_t i;
     dnstap__source *s;
 
@@ -12874,8 +13149,9 @@ static int dnstap__sink_memory(dnstap_sink *sink, const char *base)
     for (i = 0; i < o->max_connections; i++) {
         s = &sink->sources[i];
         s->reader.size = DNSTAP_FRAME_HEADER + o->max_frame;
-        s->reader.buffer = (uint8_t *)DNSTAP_MALLOC(s->reader.size);
+        s->reader.buffer = (uint8_t *)DNSTAP_MALLOC(s->reader.size + rest);
         if (!s->reader.buffer) return DNSTAP_NO_MEMORY;
+        s->rest = s->reader.buffer + s->reader.size;
     }
     return dnstap__sink_block(sink, base);
 }
@@ -12916,6 +13192,9 @@ static int dnstap__resolve_sink(dnstap_sink *sink, dnstap_error *error)
     if (o->max_connections > 4096)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "max_connections is %u; give 1 to 4096",
                             (unsigned)o->max_connections);
+    if (o->unidirectional && o->bidirectional)
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "unidirectional and bidirectional are set; leave out one, or both");
     dnstap__sink_common(sink);
     result = dnstap__find_target(&sink->target, sink->host, &sink->common, error);
     if (result < 0) return result;
@@ -12961,15 +13240,20 @@ DNSTAP_API dnstap_sink *dnstap_sink_open(const dnstap_sink_options *options, dns
     }
     memset(sink, 0, sizeof *sink);
     sink->listener.fd = sink->dial.names.fd = -1;
+    dnstap__waker_none(&sink->waker);
+    dnstap__mutex_open(&sink->lock);
     sink->options = *options;
     if (dnstap__sink_prepare(sink, error) == DNSTAP_OK) return sink;
     dnstap_sink_close(sink);
     return NULL;
 }
 
-DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
+/* -- turns -- */
+
+static int dnstap__sink_turn(dnstap_sink *sink)
 {
     dnstap__sink_now(sink);
+    dnstap__take_resume(sink);
     if (!dnstap__reads_file(sink)) {
         dnstap__service_sources(sink);
         return DNSTAP_OK;
@@ -12978,64 +13262,173 @@ DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
     return sink->status.open ? DNSTAP_OK : DNSTAP_END;
 }
 
-/* The sources' descriptors, behind the n that are there; *at: when the first is due. */
-static int dnstap__source_pollfds(const dnstap_sink *sink, struct pollfd *fds, int n, int max,
-                                  uint64_t *at)
+DNSTAP_API int dnstap_sink_service(dnstap_sink *sink)
 {
-    const dnstap__source *s;
-    uint64_t due;
+    if (sink->fds) return DNSTAP_UNSUPPORTED;
+    if (!sink->owner) sink->owner = dnstap__process();
+    return dnstap__sink_turn(sink);
+}
 
-    for (s = sink->sources; s < sink->sources + sink->options.max_connections; s++) {
-        n = dnstap__add_pollfd(fds, n, max, dnstap__wait_fd(sink, s), dnstap__wait_events(s));
-        due = dnstap__source_due(sink, s);
-        if (due < *at) *at = due;
-    }
+/* The file's, unless it is time that it waits for, or nothing at all. */
+static int dnstap__file_pollfds(const dnstap_sink *sink, struct pollfd *fds, int max, uint64_t *at)
+{
+    const dnstap__source *s = &sink->sources[0];
+    uint64_t wait = s->offer_at ? s->offer_at : sink->follow_at;
+    int n;
+
+    if (!sink->status.open) return 0;
+    if (wait > sink->now) return *at = wait, 0;
+    n = s->offer_at ? 0 : dnstap__add_pollfd(fds, 0, max, dnstap__source_fd(s), POLLIN);
+    if (n == 0) *at = sink->now; /* its transport has no descriptor */
     return n;
 }
 
-DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
+static int dnstap__socket_pollfds(const dnstap_sink *sink, struct pollfd *fds, int max,
+                                  uint64_t *at)
 {
-    uint64_t now = dnstap__sink_now(sink), at = UINT64_MAX;
-    bool reads = dnstap__reads_file(sink), pauses = now < sink->accept_at;
+    bool pauses = sink->now < sink->accept_at;
     int n = dnstap__add_pollfd(fds, 0, max, pauses ? -1 : sink->listener.fd, POLLIN);
 
+    if (pauses) *at = sink->accept_at;
+    return dnstap__source_pollfds(sink, fds, n, max, at);
+}
+
+static int dnstap__sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
+{
+    uint64_t now = dnstap__sink_now(sink), at = UINT64_MAX;
+    bool reads = dnstap__reads_file(sink);
+    int n = reads ? dnstap__file_pollfds(sink, fds, max, &at)
+                  : dnstap__socket_pollfds(sink, fds, max, &at);
+
+    if (sink->status.put_off && DNSTAP_LOAD(&sink->resume)) at = now;
     *timeout_ms = -1;
-    if (reads && !sink->status.open) return 0;
-    n = dnstap__source_pollfds(sink, fds, n, max, &at);
-    if (reads && n == 0) at = now; /* its transport has no descriptor */
-    if (pauses && sink->accept_at < at) at = sink->accept_at;
     if (at != UINT64_MAX) *timeout_ms = at <= now ? 0 : (int)(at - now);
-    if (n > 0 || max <= 0) return n;
+    if (n > 0 || max <= 0 || (reads && !sink->status.open)) return n;
     memset(fds, 0, sizeof *fds);
     fds->fd = -1;
     return 1;
 }
 
-DNSTAP_API void dnstap_sink_get_status(const dnstap_sink *sink, dnstap_sink_status *status)
+DNSTAP_API int dnstap_sink_pollfds(dnstap_sink *sink, struct pollfd *fds, int max, int *timeout_ms)
 {
-    *status = sink->status;
-    status->state = sink->options.connect ? sink->sources[0].state : DNSTAP_LISTENING;
-    if (dnstap__reads_file(sink)) status->state = status->open ? DNSTAP_STARTED : DNSTAP_FINISHED;
+    *timeout_ms = -1;
+    return sink->fds ? 0 : dnstap__sink_pollfds(sink, fds, max, timeout_ms);
 }
 
-DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
+/* -- its own thread -- */
+
+/* The status as others see it. */
+static void dnstap__show_sink(dnstap_sink *sink)
+{
+    dnstap__mutex_lock(&sink->lock);
+    sink->shown = sink->status;
+    sink->shown.state = sink->options.connect ? sink->sources[0].state : DNSTAP_LISTENING;
+    if (dnstap__reads_file(sink))
+        sink->shown.state = sink->status.open ? DNSTAP_STARTED : DNSTAP_FINISHED;
+    dnstap__mutex_unlock(&sink->lock);
+}
+
+static void dnstap__run_sink(dnstap_sink *sink)
+{
+    int max = (int)sink->options.max_connections + 1, timeout, n, result = DNSTAP_OK;
+
+    while (result == DNSTAP_OK && !DNSTAP_LOAD_ACQUIRE(&sink->stop)) {
+        n = dnstap__sink_pollfds(sink, sink->fds, max, &timeout);
+        sink->fds[n].fd = sink->waker.out;
+        sink->fds[n].events = POLLIN;
+        poll(sink->fds, (nfds_t)n + 1, timeout);
+        (void)dnstap__waker_take(&sink->waker);
+        result = dnstap__sink_turn(sink);
+        dnstap__show_sink(sink);
+    }
+}
+
+static void *dnstap__sink_thread(void *argument)
+{
+    dnstap_sink *sink = (dnstap_sink *)argument;
+
+    DNSTAP_STORE(&sink->runner, dnstap__self());
+    dnstap__run_sink(sink);
+    return NULL;
+}
+
+DNSTAP_API int dnstap_sink_start(dnstap_sink *sink)
+{
+    size_t places = (size_t)sink->options.max_connections + 2;
+
+    if (!DNSTAP__HAS_THREADS || sink->fds) return DNSTAP_UNSUPPORTED;
+    sink->fds = (struct pollfd *)DNSTAP_MALLOC(places * sizeof *sink->fds);
+    if (!sink->fds) return DNSTAP_NO_MEMORY;
+    sink->owner = dnstap__process();
+    dnstap__show_sink(sink);
+    if (dnstap__waker_open(&sink->waker) == DNSTAP_OK &&
+        dnstap__thread_start(&sink->thread, dnstap__sink_thread, sink) == 0)
+        return DNSTAP_OK;
+    dnstap__waker_close(&sink->waker);
+    DNSTAP_FREE(sink->fds);
+    sink->fds = NULL;
+    return DNSTAP_SYSTEM;
+}
+
+DNSTAP_API void dnstap_sink_resume(dnstap_sink *sink)
+{
+    if (!DNSTAP_EXCHANGE(&sink->resume, 1) && sink->fds) dnstap__waker_call(&sink->waker);
+}
+
+/* Without a thread, and in it, the status is at hand. */
+DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *status)
+{
+    if (!sink->fds || DNSTAP_LOAD(&sink->runner) == dnstap__self()) dnstap__show_sink(sink);
+    dnstap__mutex_lock(&sink->lock);
+    *status = sink->shown;
+    dnstap__mutex_unlock(&sink->lock);
+}
+
+/* -- the end -- */
+
+static void dnstap__free_sources(dnstap_sink *sink, bool ours)
 {
     dnstap__source *s;
     uint32_t i;
 
-    if (!sink) return;
     for (i = 0; sink->sources && i < sink->options.max_connections; i++) {
         s = &sink->sources[i];
-        dnstap__part_source(s);
+        if (ours) dnstap__part_source(s);
         if (s->transport.close) (s->transport.close)(s->transport.self);
         if (s->reader.buffer) DNSTAP_FREE(s->reader.buffer);
     }
+    if (sink->sources) DNSTAP_FREE(sink->sources);
+}
+
+/* A forked child's copy: the thread, the look-up, and what is said to peers, are its parent's. */
+static void dnstap__leave_to_owner(dnstap_sink *sink)
+{
+    dnstap__names_orphan(&sink->dial.names);
+    sink->listener.path = NULL;
+    sink->thread.running = false;
+}
+
+DNSTAP_API void dnstap_sink_close(dnstap_sink *sink)
+{
+    bool ours;
+
+    if (!sink) return;
+    ours = !sink->owner || sink->owner == dnstap__process();
+    if (!ours) dnstap__leave_to_owner(sink);
+    if (sink->thread.running) {
+        DNSTAP_STORE_RELEASE(&sink->stop, 1);
+        dnstap__waker_call(&sink->waker);
+        dnstap__thread_join(&sink->thread);
+    }
+    dnstap__waker_close(&sink->waker);
+    dnstap__free_sources(sink, ours);
     dnstap__names_leave(&sink->dial.names);
     dnstap__listener_close(&sink->listener);
-    if (sink->sources) DNSTAP_FREE(sink->sources);
+    if (sink->fds) DNSTAP_FREE(sink->fds);
     if (sink->block) DNSTAP_FREE(sink->block);
     dnstap__forget_tls(sink->tls);
     if (sink->memory) DNSTAP_FREE(sink->memory);
+    dnstap__mutex_close(&sink->lock);
     DNSTAP_FREE(sink);
 }
 #endif
@@ -14140,6 +14533,9 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
  * 0.1.0
  *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks; options from
  *   and to configuration text; metrics.
+ *   Added: sinks have a thread of their own (dnstap_sink_start), follow files that grow, tell apart
+ *   who greets and who does not, and tell and count how each connection ended.
+ *   Changed: options.receive of a sink returns DNSTAP_OK, or DNSTAP_AGAIN: later.
  *
  * ---- >>license ----------------------------------------------------------------------------
  *

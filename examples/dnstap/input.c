@@ -100,7 +100,7 @@ static void begin_stream(input *in, const dnstap_received *r)
     tell(in, r, what);
 }
 
-static void receive(void *user, const dnstap_received *r)
+static int receive(void *user, const dnstap_received *r)
 {
     input *in = (input *)user;
     if (r->kind == DNSTAP_SINK_OPENED && !in->file) {
@@ -114,6 +114,7 @@ static void receive(void *user, const dnstap_received *r)
     } else if (r->kind == DNSTAP_SINK_NOTE) {
         complain("%s: %s", in->name, r->text);
     }
+    return DNSTAP_OK;
 }
 
 void endpoint_text(text *t, char flag, const char *name)

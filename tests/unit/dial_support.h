@@ -27,18 +27,19 @@ static void note_number(dnstap_bytes query)
     assert_int_equal(number, got.number++);
 }
 
-static void note_more(void *user, const dnstap_received *r)
+static int note_more(void *user, const dnstap_received *r)
 {
     note(user, r);
     got.connection = r->connection;
     if (r->kind == DNSTAP_SINK_NOTE) snprintf(got.note, sizeof got.note, "%s", r->text);
-    if (r->kind != DNSTAP_SINK_MESSAGE) return;
+    if (r->kind != DNSTAP_SINK_MESSAGE) return DNSTAP_OK;
     snprintf(got.subject, sizeof got.subject, "%s", r->subject);
     if (r->message) note_number(r->message->query_message);
-    if (got.size + 4 + r->frame.size > sizeof got.data) return;
+    if (got.size + 4 + r->frame.size > sizeof got.data) return DNSTAP_OK;
     dnstap__put32(got.data + got.size, (uint32_t)r->frame.size);
     memcpy(got.data + got.size + 4, r->frame.data, r->frame.size);
     got.size += 4 + r->frame.size;
+    return DNSTAP_OK;
 }
 
 static dnstap_sink_options dial_options(const char *endpoint)

@@ -13,7 +13,8 @@ static struct {
     dnstap_sink *sink;
     uint64_t now, began; /* ms; `began` of the real clock */
     unsigned told[KINDS];
-    int result; /* of the last event, its text and peer */
+    int result; /* of the last event, its end, text and peer */
+    dnstap_sink_end end;
     char text[128], peer[128];
     char folder[48], endpoint[128];
     struct sockaddr_un local;
@@ -25,13 +26,15 @@ static uint64_t test_clock(void *user)
     return w.now;
 }
 
-static void note(void *user, const dnstap_received *r)
+static int note(void *user, const dnstap_received *r)
 {
     (void)user;
     w.told[r->kind]++;
     w.result = r->result;
+    w.end = r->end;
     snprintf(w.text, sizeof w.text, "%s", r->text);
     snprintf(w.peer, sizeof w.peer, "%s", r->peer);
+    return DNSTAP_OK;
 }
 
 static int setup(void **state)

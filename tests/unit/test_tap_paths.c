@@ -218,10 +218,11 @@ static void test_a_working_directory_that_is_gone_is_told(void **state)
 
 static unsigned opened;
 
-static void count_opened(void *user, const dnstap_received *r)
+static int count_opened(void *user, const dnstap_received *r)
 {
     (void)user;
     opened += r->kind == DNSTAP_SINK_OPENED;
+    return DNSTAP_OK;
 }
 
 static dnstap_sink *sink_at(const char *name, bool connects)
