@@ -31,7 +31,7 @@ dawdles() { # says nothing at all, until its time is over
     "$feed" "$dir/sock" "$dir/nothing" >/dev/null 2>&1 &
     wait $!
     "$feed" "$dir/sock" "$good" 5 >/dev/null 2>&1
-    tells 'connection 2: not Frame Streams' && stop 0
+    tells 'connection 2: ends before START' && stop 0
 }
 check 'a connection that leaves inside its handshake is no failure' dawdles
 # A good message, then a control frame that is longer than any may be.
@@ -58,7 +58,7 @@ check 'a file that is cut is a failure' eval 'head -c 5000 "$large" >"$dir/cut" 
     says 1 "$dir/cut: ends inside a frame" -r "$dir/cut"'
 check 'a file that is cut in a frame too large to hold is a failure' eval '
     { head -c 42 "$large"; printf "\177\0\0\0abc"; } >"$dir/cut" &&
-    says 1 "$dir/cut: not Frame Streams" -r "$dir/cut"'
+    says 1 "$dir/cut: ends inside a frame that is larger" -r "$dir/cut"'
 
 expected knot-3.2.6-auth >"$dir/want"
 knot=$data/knot-3.2.6-auth.fstrm
