@@ -4,6 +4,7 @@
 VERSION := $(shell sed -n 's/^\#define DNSTAP_VERSION "\(.*\)"/\1/p' dnstap.h)
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
+TOOL ?= dnstap
 
 warnings := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes \
     -Wmissing-prototypes -Wcast-qual -Wundef -Wvla
@@ -12,6 +13,8 @@ libs := -lprotobuf-nanopb -lbearssl -lpthread
 tool := $(wildcard examples/dnstap/*.c)
 pages := $(wildcard examples/dnstap/*.[1-8])
 root = $(DESTDIR)$(PREFIX)
+completion = $(root)/share/bash-completion/completions/$(TOOL)
+service = $(root)/lib/systemd/system/$(TOOL).service
 unit := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
 sanitize = -fsanitize=$(if $(findstring tsan,$@),thread,address$(comma)undefined) \
     -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -52,20 +55,28 @@ proto: ## renew the generated block in dnstap.h from proto/
 	@tests/setup proto
 	@proto/generate dnstap.h
 
-install: ## install the header, its pkg-config file, and the tool if it is built (PREFIX, DESTDIR)
+install: ## install the header, and the tool if it is built (PREFIX; TOOL: its name; DESTDIR)
 	install -d $(root)/include $(root)/share/pkgconfig
 	install -m 644 dnstap.h $(root)/include
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: dnstap.h' 'Version: $(VERSION)' \
 	    'Description: logs DNS events as dnstap over Frame Streams' \
 	    'Cflags: -I$${prefix}/include' 'Libs: $(libs)' >$(root)/share/pkgconfig/dnstap.pc
-	if [ -x build/dnstap ]; then install -d $(root)/bin && install build/dnstap $(root)/bin; fi
+	if [ -x build/dnstap ]; then $(MAKE) --no-print-directory install-tool; fi
 	for page in $(pages); do \
 	    man=$(root)/share/man/man$${page##*.} && install -d $$man && \
-	    install -m 644 $$page $$man || exit 1; done
+	    sed 's/^\.ds T dnstap$$/.ds T $(TOOL)/' $$page >$$man/$(TOOL).$${page##*.} || exit 1; done
 
-uninstall: ## remove what install has put there (the same PREFIX, DESTDIR)
-	rm -f $(root)/include/dnstap.h $(root)/share/pkgconfig/dnstap.pc $(root)/bin/dnstap
-	for page in $(pages); do rm -f $(root)/share/man/man$${page##*.}/$${page##*/}; done
+install-tool:
+	install -d $(root)/bin $(dir $(completion)) $(dir $(service))
+	install build/dnstap $(root)/bin/$(TOOL)
+	sed 's/\bdnstap$$/$(TOOL)/' examples/dnstap/dnstap.bash >$(completion)
+	sed 's,/usr/local/bin/dnstap\b,$(PREFIX)/bin/$(TOOL),; s/man:dnstap/man:$(TOOL)/' \
+	    examples/dnstap/dnstap.service >$(service)
+
+uninstall: ## remove what install has put there (the same PREFIX, TOOL, DESTDIR)
+	rm -f $(root)/include/dnstap.h $(root)/share/pkgconfig/dnstap.pc $(root)/bin/$(TOOL)
+	rm -f $(completion) $(service)
+	for page in $(pages); do rm -f $(root)/share/man/man$${page##*.}/$(TOOL).$${page##*.}; done
 
 clean: ## remove what was built
 	rm -rf build
@@ -114,5 +125,6 @@ build/fstrm_reader: libs += -lfstrm
 units: $(unit)
 peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))
 
-.PHONY: all demo test test-long bench firmware lint proto install uninstall clean help units peers
+.PHONY: all demo test test-long bench firmware lint proto install install-tool uninstall \
+    clean help units peers
 .DELETE_ON_ERROR:

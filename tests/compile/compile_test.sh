@@ -111,6 +111,41 @@ check 'a program builds with what pkg-config says' sh -c "cd $out && gcc -w -inc
 check 'what was logged comes out' "$out/installed"
 check 'the tool is installed' sh -c "$root/usr/bin/dnstap --help | grep -q -i usage"
 check 'its pages are installed' cmp "$out/dnstap.1" "$root/usr/share/man/man1/dnstap.1"
+check 'bash completes its flags' bash -c ". $root/usr/share/bash-completion/completions/dnstap
+    compopt() { :; }
+    COMP_WORDS=(dnstap --rot) COMP_CWORD=1 && _dnstap &&
+    [ \"\${COMPREPLY[*]}\" = '--rotate-size --rotate-time' ]"
+service=$root/usr/lib/systemd/system/dnstap.service
+if ! missing systemd-analyze; then
+    sed "s,^ExecStart=,&$root," "$service" >"$out/dnstap.service"
+    check 'its unit is a unit' systemd-analyze verify --man=no "$out/dnstap.service"
+    check 'its unit is confined' sh -c "systemd-analyze security --offline=yes --threshold=10 \
+        $out/dnstap.service >/dev/null"
+else
+    skip 'its unit is a unit' 'systemd-analyze is not installed'
+fi
+renamed() { # where Debian's own dnstap is
+    unit=$out/other/opt/lib/systemd/system/dnstap-h.service
+    ${MAKE:-make} -s install DESTDIR="$out/other" PREFIX=/opt TOOL=dnstap-h &&
+        (cd "$out/other/opt" && find . -type f | grep dnstap | sort) >"$out/files" &&
+        "$out/other/opt/bin/dnstap-h" --version >"$out/version" &&
+        grep -q '^.ds T dnstap-h$' "$out/other/opt/share/man/man1/dnstap-h.1" &&
+        grep -q 'F _dnstap dnstap-h$' "$out/other/opt/share/bash-completion/completions/dnstap-h" &&
+        grep -q '^ExecStart=/opt/bin/dnstap-h ' "$unit" &&
+        ${MAKE:-make} -s uninstall DESTDIR="$out/other" PREFIX=/opt TOOL=dnstap-h &&
+        [ -z "$(find "$out/other" -type f)" ]
+}
+check 'the tool is installed under another name' renamed
+pages_are_sound() {
+    for page in examples/dnstap/*.1; do
+        man -l --warnings -Tutf8 "$page" 2>&1 >/dev/null | grep . && return 1
+    done
+    for flag in $("$build/dnstap" --help | grep -o -E -e '(^|[ (])--?[a-zA-Z][a-z-]*'); do
+        sed 's/\\-/-/g' examples/dnstap/dnstap.1 | grep -q -F -e "${flag#[ (]}" ||
+            { echo "$flag is not in the page"; return 1; }
+    done
+}
+if ! missing man; then check 'the page has all flags of the help' pages_are_sound; fi
 touch "$root/usr/bin/another"
 check 'make uninstall' ${MAKE:-make} -s uninstall $settings
 check 'nothing is left of it, and what is not of it is' \
