@@ -79,13 +79,20 @@ static unsigned utf8_code(const uint8_t *s, size_t length)
 /* Whether Go's strconv prints it as it is. */
 static bool is_printable(unsigned code)
 {
-    unsigned at = 0x80;
-    if (code < at) return code >= 0x20 && code < 0x7f;
-    for (size_t i = 0; i < sizeof printable_runs / sizeof *printable_runs; i++) {
-        if (code < at + printable_runs[i]) return i % 2 == 1;
-        at += printable_runs[i];
+    enum { RUNS = sizeof printable_runs / sizeof *printable_runs };
+    static unsigned ends[RUNS]; /* of the runs */
+    size_t low = 0, high = RUNS;
+    if (code < 0x80) return code >= 0x20 && code < 0x7f;
+    for (size_t i = 0; !ends[RUNS - 1] && i < RUNS; i++)
+        ends[i] = (i ? ends[i - 1] : 0x80) + printable_runs[i];
+    while (low < high) { /* the first that ends behind it */
+        const size_t middle = (low + high) / 2;
+        if (ends[middle] <= code)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return false;
+    return low % 2 == 1;
 }
 
 /* The number in hex, behind the letter that says how many digits it has. */

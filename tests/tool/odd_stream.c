@@ -1,6 +1,8 @@
 /* odd_stream KIND [FILE...]: prints a Frame Streams file of many odd messages, the same each time,
- * for two tools to be compared on. KIND: types, classes, names, addresses, messages, texts, or
- * mutants, which are the DNS messages of the files with faults put in.
+ * for two tools to be compared on. KIND: types, classes, names, addresses, messages, records, texts,
+ * fields, sizes (fields with addresses of any size), clients (192.0.2.0/24, the same mapped into
+ * IPv6, 2001:db8::/120, and one message without an address), or mutants, which are the DNS messages of the
+ * files with faults put in.
  * Build: cc -I../.. -o odd_stream odd_stream.c -lprotobuf-nanopb -lbearssl -lpthread */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
@@ -138,6 +140,39 @@ static void put_messages(void)
     }
 }
 
+/* Data for a record of any type: small numbers, and pointers, so that much of it is in order. */
+static size_t make_data(uint8_t *data)
+{
+    static const uint8_t often[] = {0, 0, 0, 1, 1, 2, 3, 4, 8};
+    size_t size = 0;
+    for (uint32_t left = rnd(24); left > 0; left--) {
+        const uint32_t kind = rnd(10);
+        if (kind == 0) data[size++] = 0xc0;
+        data[size++] = kind == 0 ? 12 : kind == 1 ? (uint8_t)rnd(256) : often[rnd(sizeof often)];
+    }
+    return size;
+}
+
+static void put_record(unsigned type)
+{
+    uint8_t dns[256] = {0}, data[64];
+    const size_t size = make_data(data);
+    const uint8_t header[] = {0xc0, 12, (uint8_t)(type >> 8), (uint8_t)type, 0, 1, 0, 0, 1,
+                              44,   0,  (uint8_t)size};
+    size_t n = make_query(dns, (const uint8_t *)"\3www\7example\3com", 17, type, 1);
+    dns[7 + 2 * rnd(3)] = 1;
+    memcpy(dns + n, header, sizeof header);
+    memcpy(dns + n + sizeof header, data, size);
+    put_query(dns, n + sizeof header + size);
+}
+
+static void put_records(void)
+{
+    for (unsigned type = 0; type < 270; type++)
+        for (unsigned i = 0; i < 60; i++) put_record(type);
+    for (unsigned i = 0; i < 200; i++) put_record(32768 + rnd(3));
+}
+
 /* One fault: a byte, a bit, a count of the header, a pointer, more bytes, or the end. */
 static size_t spoil(uint8_t *dns, size_t size, size_t room)
 {
@@ -235,6 +270,103 @@ static void put_texts(void)
     }
 }
 
+static dnstap_bytes make_text(uint8_t *text)
+{
+    static const unsigned codes[] = {'a',    '"',    '\\',   '<',    '>',     '&',     7,
+                                     10,     27,     127,    0x9b,   0xe9,    0x300,   0x202e,
+                                     0x2028, 0x4e00, 0xfeff, 0xfffd, 0x1f600, 0x10ffff};
+    size_t size = 0;
+    for (uint32_t left = rnd(8); left > 0; left--)
+        if (rnd(8))
+            size += put_utf8(text + size, codes[rnd(sizeof codes / sizeof *codes)]);
+        else
+            text[size++] = (uint8_t)rnd(256);
+    return dnstap_bytes_of(text, size);
+}
+
+static uint64_t make_time(void)
+{
+    static const uint64_t odd[] = {0,        1, 951782400, 1u << 31, 253402300799, 253402300800,
+                                   INT64_MAX};
+    return rnd(2) ? odd[rnd(sizeof odd / sizeof *odd)] : (uint64_t)rnd(1u << 31) << rnd(4);
+}
+
+static uint32_t make_nanoseconds(void) { return rnd(2) ? rnd(1000) * 1000000 : rnd(1000000000); }
+
+static dnstap_bytes make_address(uint8_t *address, bool any_size)
+{
+    static const uint8_t sizes[] = {4, 16, 0, 1, 3, 5, 15, 17};
+    const size_t size = sizes[rnd(any_size ? sizeof sizes : 2)];
+    for (size_t i = 0; i < size; i++) address[i] = (uint8_t)(rnd(2) ? 0 : rnd(256));
+    if (rnd(8) == 0) memcpy(address, "\0\1\0\2\0\3\0\4\0\5\0\6\0\7\0\x10", 16);
+    return dnstap_bytes_of(address, size);
+}
+
+static void set_fields(dnstap_message *m, bool any_size)
+{
+    static uint8_t addresses[2][17], zone[8] = "\1a\0", dns[64];
+    m->socket_family = rnd(4);
+    m->socket_protocol = rnd(9);
+    m->query_port = rnd(2) * rnd(65536);
+    m->response_port = rnd(2) * 53;
+    m->query_time_sec = make_time();
+    m->response_time_sec = make_time();
+    m->query_time_nsec = make_nanoseconds();
+    m->response_time_nsec = make_nanoseconds();
+    m->present = rnd(1u << 17); /* numbers that are 0, too */
+    if (rnd(4)) m->query_address = make_address(addresses[0], any_size);
+    if (rnd(4)) m->response_address = make_address(addresses[1], any_size);
+    zone[0] = (uint8_t)rnd(3);
+    if (rnd(2)) m->query_zone = dnstap_bytes_of(zone, rnd(4));
+    if (rnd(2))
+        m->query_message = dnstap_bytes_of(
+            dns, make_query(dns, (const uint8_t *)"\1a", 3, rnd(300), 1) - rnd(3));
+    if (rnd(2)) m->response_message = dnstap_bytes_of(dns, rnd(24));
+}
+
+/* Each field there, absent, empty or odd. */
+static void put_fields(bool any_size)
+{
+    static uint8_t texts[4][64];
+    for (unsigned i = 0; i < 6000; i++) {
+        dnstap_policy policy;
+        dnstap_message m;
+        memset(&policy, 0, sizeof policy);
+        dnstap_message_start(&m, 1 + rnd(16));
+        set_fields(&m, any_size);
+        if (rnd(2)) m.identity = make_text(texts[0]);
+        if (rnd(2)) m.version = make_text(texts[1]);
+        if (rnd(2)) m.extra = make_text(texts[2]);
+        policy.type = policy.rule = policy.value = make_text(texts[3]);
+        policy.action = rnd(8);
+        policy.match = rnd(7);
+        if (rnd(2)) m.policy = &policy;
+        if (rnd(2)) m.http_protocol = rnd(5);
+        put(&m);
+    }
+}
+
+static void put_client(uint8_t *address, size_t size)
+{
+    dnstap_message m;
+    dnstap_message_start(&m, DNSTAP_MSG_CLIENT_QUERY);
+    m.query_address = dnstap_bytes_of(address, size);
+    put(&m);
+}
+
+static void put_clients(void)
+{
+    uint8_t ipv4[4] = {192, 0, 2}, ipv6[16] = {0x20, 1, 0xd, 0xb8};
+    uint8_t mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2};
+    for (unsigned i = 0; i < 256; i++) {
+        ipv4[3] = mapped[15] = ipv6[15] = (uint8_t)i;
+        put_client(ipv4, sizeof ipv4);
+        put_client(mapped, sizeof mapped);
+        put_client(ipv6, sizeof ipv6);
+    }
+    put_client(NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
     const char *kind = argc > 1 ? argv[1] : "";
@@ -247,7 +379,11 @@ int main(int argc, char **argv)
     if (!strcmp(kind, "names")) put_long_names();
     if (!strcmp(kind, "addresses")) put_addresses();
     if (!strcmp(kind, "messages")) put_messages();
+    if (!strcmp(kind, "records")) put_records();
     if (!strcmp(kind, "texts")) put_texts();
+    if (!strcmp(kind, "fields")) put_fields(false);
+    if (!strcmp(kind, "sizes")) put_fields(true);
+    if (!strcmp(kind, "clients")) put_clients();
     for (int i = 2; i < argc; i++)
         if (!put_mutants(argv[i])) return 1;
     dnstap_frame_writer_stop(&w);
