@@ -308,6 +308,7 @@
  *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
  *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
  *   DNSTAP_NO_DIRECTIVE no configuration text
+ *   DNSTAP_NO_TEXT      codes only: no error.text, no log lines, no names of the schema
  *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
  *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
  *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
@@ -338,22 +339,108 @@ struct sockaddr;
 struct timespec;
 struct pollfd;
 
-/* What the API itself depends on; >>platform has the rest. */
-#if defined(__unix__) || defined(__APPLE__)
+/* What this build has, decided once, as 0 or 1; all else asks DNSTAP__HAS_X. DNSTAP_NO_X leaves X
+ * out, DNSTAP_MINIMAL all that no DNSTAP_WITH_X asks for, and nothing is there without what it
+ * needs. */
+#if (defined(__unix__) || defined(__APPLE__) || defined(DNSTAP_POSIX)) && !defined(DNSTAP_NO_POSIX)
 #define DNSTAP__POSIX 1
 #else
 #define DNSTAP__POSIX 0
 #endif
-#if DNSTAP__POSIX && !defined(DNSTAP_NO_MALLOC) && !defined(DNSTAP_NO_SINK) && \
-    !(defined(DNSTAP_NO_SOCKETS) && defined(DNSTAP_NO_FILES))
+#ifdef DNSTAP_MINIMAL
+#define DNSTAP__ALL 0
+#else
+#define DNSTAP__ALL 1
+#endif
+#if !defined(DNSTAP_NO_TEXT) && (DNSTAP__ALL || defined(DNSTAP_WITH_TEXT))
+#define DNSTAP__HAS_TEXT 1
+#else
+#define DNSTAP__HAS_TEXT 0
+#endif
+#if !defined(DNSTAP_NO_THREADS) && (DNSTAP__ALL || defined(DNSTAP_WITH_THREADS)) && DNSTAP__POSIX
+#define DNSTAP__HAS_THREADS 1
+#else
+#define DNSTAP__HAS_THREADS 0
+#endif
+#if !defined(DNSTAP_NO_MALLOC) && (DNSTAP__ALL || defined(DNSTAP_WITH_MALLOC)) && \
+    (DNSTAP__POSIX || defined(DNSTAP_MALLOC))
+#define DNSTAP__HAS_MALLOC 1
+#else
+#define DNSTAP__HAS_MALLOC 0
+#endif
+#if !defined(DNSTAP_NO_ENDPOINT) &&                                                  \
+    (DNSTAP__ALL || defined(DNSTAP_WITH_ENDPOINT) || defined(DNSTAP_WITH_SOCKETS) || \
+     defined(DNSTAP_WITH_FILES) || defined(DNSTAP_WITH_TLS))
+#define DNSTAP__HAS_ENDPOINT 1
+#else
+#define DNSTAP__HAS_ENDPOINT 0
+#endif
+#if !defined(DNSTAP_NO_READER) && (DNSTAP__ALL || defined(DNSTAP_WITH_READER) || \
+                                   defined(DNSTAP_WITH_FILES) || defined(DNSTAP_WITH_SINK))
+#define DNSTAP__HAS_READER 1
+#else
+#define DNSTAP__HAS_READER 0
+#endif
+#if !defined(DNSTAP_NO_DESCRIPTORS) && (DNSTAP__ALL || defined(DNSTAP_WITH_DESCRIPTORS))
+#define DNSTAP__HAS_DESCRIPTORS 1
+#else
+#define DNSTAP__HAS_DESCRIPTORS 0
+#endif
+#if !defined(DNSTAP_NO_EXTRA) && (DNSTAP__ALL || defined(DNSTAP_WITH_EXTRA))
+#define DNSTAP__HAS_EXTRA 1
+#else
+#define DNSTAP__HAS_EXTRA 0
+#endif
+#if !defined(DNSTAP_NO_SOCKETS) && (DNSTAP__ALL || defined(DNSTAP_WITH_SOCKETS)) && \
+    DNSTAP__POSIX && DNSTAP__HAS_ENDPOINT
+#define DNSTAP__HAS_SOCKETS 1
+#else
+#define DNSTAP__HAS_SOCKETS 0
+#endif
+#if !defined(DNSTAP_NO_FILES) && (DNSTAP__ALL || defined(DNSTAP_WITH_FILES)) && DNSTAP__POSIX && \
+    DNSTAP__HAS_ENDPOINT && DNSTAP__HAS_READER
+#define DNSTAP__HAS_FILES 1
+#else
+#define DNSTAP__HAS_FILES 0
+#endif
+#if !defined(DNSTAP_NO_LISTEN) && (DNSTAP__ALL || defined(DNSTAP_WITH_LISTEN)) && \
+    DNSTAP__HAS_SOCKETS
+#define DNSTAP__HAS_LISTEN 1
+#else
+#define DNSTAP__HAS_LISTEN 0
+#endif
+#if !defined(DNSTAP_NO_SINK) && (DNSTAP__ALL || defined(DNSTAP_WITH_SINK)) && \
+    DNSTAP__HAS_MALLOC && DNSTAP__HAS_READER && (DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES)
 #define DNSTAP__HAS_SINK 1
 #else
 #define DNSTAP__HAS_SINK 0
 #endif
-#ifndef DNSTAP_NO_DIRECTIVE
+#if !defined(DNSTAP_NO_DIRECTIVE) && (DNSTAP__ALL || defined(DNSTAP_WITH_DIRECTIVE)) && \
+    DNSTAP__HAS_ENDPOINT
 #define DNSTAP__HAS_DIRECTIVE 1
 #else
 #define DNSTAP__HAS_DIRECTIVE 0
+#endif
+#if DNSTAP__POSIX
+#define DNSTAP__FINDS_TLS 1
+#elif defined(__has_include)
+#if __has_include(<bearssl.h>)
+#define DNSTAP__FINDS_TLS 1
+#endif
+#endif
+#ifndef DNSTAP__FINDS_TLS
+#define DNSTAP__FINDS_TLS 0
+#endif
+#if !defined(DNSTAP_NO_TLS) && DNSTAP__HAS_ENDPOINT && \
+    (defined(DNSTAP_WITH_TLS) || (DNSTAP__ALL && DNSTAP__FINDS_TLS))
+#define DNSTAP__HAS_TLS 1
+#else
+#define DNSTAP__HAS_TLS 0
+#endif
+#if !defined(DNSTAP_NO_RSA) && (DNSTAP__ALL || defined(DNSTAP_WITH_RSA)) && DNSTAP__HAS_TLS
+#define DNSTAP__HAS_RSA 1
+#else
+#define DNSTAP__HAS_RSA 0
 #endif
 
 #if defined(DNSTAP_STATIC) && !defined(DNSTAP_IMPLEMENTATION)
@@ -408,12 +495,14 @@ typedef enum dnstap_result {
 } dnstap_result;
 /* clang-format on */
 
+enum { DNSTAP_ERROR_TEXT = DNSTAP__HAS_TEXT ? 256 : 1 };
+
 /* What went wrong, on what, and what to do. */
 typedef struct dnstap_error {
     int code;         /* a dnstap_result */
     int sys_errno;    /* errno; with DNSTAP_TLS BearSSL's error; else 0 */
     int line, column; /* in configuration text, from 1; else 0 */
-    char text[256];
+    char text[DNSTAP_ERROR_TEXT];
 } dnstap_error;
 
 /* The result's text, never NULL. Any thread. */
@@ -565,6 +654,7 @@ DNSTAP_API void dnstap_set_response_time(dnstap_message *m, const struct timespe
 /* {data, size}; data NULL: absent. */
 DNSTAP_API dnstap_bytes dnstap_bytes_of(const void *data, size_t size);
 
+#if DNSTAP__HAS_TEXT
 /* Names as in the schema: NULL for a number without a name, 0 for an unknown name. Any thread.
  * dnstap_message_type_from also takes the short form, CQ for CLIENT_QUERY. */
 DNSTAP_API const char *dnstap_message_type_name(uint32_t value);
@@ -579,6 +669,7 @@ DNSTAP_API uint32_t dnstap_socket_protocol_from(const char *name);
 DNSTAP_API uint32_t dnstap_http_protocol_from(const char *name);
 DNSTAP_API uint32_t dnstap_policy_action_from(const char *name);
 DNSTAP_API uint32_t dnstap_policy_match_from(const char *name);
+#endif
 
 /* ---- >>codec ------------------------------------------------------------------------------ */
 
@@ -587,12 +678,14 @@ DNSTAP_API uint32_t dnstap_policy_match_from(const char *name);
  * nanoseconds above 999,999,999. DNSTAP_NO_MEMORY: size is too small. Any thread. */
 DNSTAP_API long dnstap_encode(const dnstap_message *m, void *out, size_t size);
 
+#if DNSTAP__HAS_READER
 /* Decodes a payload; m borrows from it, and m->policy points to policy when there is one. Unknown
  * fields are skipped, of duplicates the last counts, bit 1 of m->present is clear when the payload
  * holds no message. DNSTAP_BAD_PAYLOAD: not protobuf, a required field is missing, or not of type
  * MESSAGE. Any thread. */
 DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const void *payload,
                              size_t size);
+#endif
 
 /* ---- >>extra ------------------------------------------------------------------------------ */
 
@@ -662,6 +755,7 @@ DNSTAP_API void dnstap_frame_writer_sent(dnstap_frame_writer *w, size_t size);
  * due; DNSTAP_BAD_FRAME. */
 DNSTAP_API int dnstap_frame_writer_receive(dnstap_frame_writer *w, const void *data, size_t size);
 
+#if DNSTAP__HAS_READER
 /* The side that receives data. */
 typedef enum dnstap_reader_state {
     DNSTAP_READER_READY, /* the peer sends READY (bidirectional) */
@@ -709,6 +803,7 @@ DNSTAP_API void dnstap_frame_reader_sent(dnstap_frame_reader *r, size_t size);
 /* What the peer's end of file means: DNSTAP_OK: after STOP; DNSTAP_END: between frames, without
  * STOP; DNSTAP_CUT: inside a frame; DNSTAP_BAD_FRAME: before START, or inside a skipped frame. */
 DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r);
+#endif
 
 /* ---- >>transport -------------------------------------------------------------------------- */
 
@@ -1246,33 +1341,12 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 
 /* ---- >>platform --------------------------------------------------------------------------- */
 
-/* What this build has, decided once as 0 or 1, and all that is included; the rest of the file asks
- * DNSTAP__HAS_X only. Without POSIX (a bare machine) the transport, the clock and the wake-up are
- * the user's. */
-#if DNSTAP__POSIX && !defined(DNSTAP_NO_SOCKETS)
-#define DNSTAP__HAS_SOCKETS 1
+/* All that is included, and what the system has, as 0 or 1; what the build has stands before the
+ * API. Without POSIX (a bare machine) the transport, the clock and the wake-up are the user's. */
+#if DNSTAP__POSIX && defined(__linux__)
+#define DNSTAP__LINUX 1
 #else
-#define DNSTAP__HAS_SOCKETS 0
-#endif
-#if DNSTAP__POSIX && !defined(DNSTAP_NO_FILES)
-#define DNSTAP__HAS_FILES 1
-#else
-#define DNSTAP__HAS_FILES 0
-#endif
-#if DNSTAP__POSIX && !defined(DNSTAP_NO_THREADS)
-#define DNSTAP__HAS_THREADS 1
-#else
-#define DNSTAP__HAS_THREADS 0
-#endif
-#ifndef DNSTAP_NO_MALLOC
-#define DNSTAP__HAS_MALLOC 1
-#else
-#define DNSTAP__HAS_MALLOC 0
-#endif
-#ifndef DNSTAP_NO_TLS
-#define DNSTAP__HAS_TLS 1
-#else
-#define DNSTAP__HAS_TLS 0
+#define DNSTAP__LINUX 0
 #endif
 #if DNSTAP__HAS_SOCKETS && DNSTAP__HAS_THREADS && DNSTAP__HAS_MALLOC
 #define DNSTAP__HAS_LOOKUP 1
@@ -1284,9 +1358,12 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
-#include <pb.h>
+#if DNSTAP__HAS_READER
 #include <pb_decode.h>
+#endif
+#if DNSTAP__HAS_DESCRIPTORS
 #include <pb_encode.h>
+#endif
 #if DNSTAP__POSIX
 #include <fcntl.h>
 #include <poll.h>
@@ -1323,7 +1400,7 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 #else
 #define DNSTAP__HAS_RESERVE 0
 #endif
-#if defined(__linux__)
+#if DNSTAP__LINUX
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #endif
@@ -1333,8 +1410,8 @@ DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t s
 /* syscall(2) is declared for more than plain POSIX only, which glibc says by __USE_MISC, and musl
  * by _BSD_SOURCE unless _GNU_SOURCE was asked for; membarrier(2) has no wrapper, pipe2 and accept4
  * are declared with _GNU_SOURCE only */
-#if defined(__linux__) && (defined(__USE_MISC) || (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || \
-                                                                           defined(_BSD_SOURCE))))
+#if DNSTAP__LINUX && (defined(__USE_MISC) || \
+                      (!defined(__GLIBC__) && (defined(_GNU_SOURCE) || defined(_BSD_SOURCE))))
 #define DNSTAP__HAS_SYSCALL 1
 #else
 #define DNSTAP__HAS_SYSCALL 0
@@ -1361,7 +1438,7 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #define DNSTAP__HAS_RANDOM 0
 #endif
 /* set-uid, or with capabilities of its own: the kernel tells, where it does */
-#if defined(__linux__) && DNSTAP__HAS_TLS && defined(__has_include)
+#if DNSTAP__LINUX && DNSTAP__HAS_TLS && defined(__has_include)
 #if __has_include(<sys/auxv.h>)
 #include <sys/auxv.h>
 #define DNSTAP__SECURE_EXECUTION (getauxval(AT_SECURE) != 0)
@@ -1418,7 +1495,7 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #else
 #define DNSTAP__POLLFD_SIZE 0
 #endif
-#if defined(__linux__)
+#if DNSTAP__LINUX
 #define DNSTAP__HAS_ABSTRACT 1 /* unix sockets without a file */
 #else
 #define DNSTAP__HAS_ABSTRACT 0
@@ -1598,7 +1675,7 @@ static void dnstap__waker_call(const dnstap__waker *w) { (void)w; }
 static size_t dnstap__waker_take(const dnstap__waker *w) { return w ? 0 : 1; }
 #endif
 
-#if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !defined(__linux__))
+#if DNSTAP__HAS_SOCKETS || (DNSTAP__POSIX && !DNSTAP__LINUX)
 /* Makes a new descriptor never wait, and closed in programs that are executed. -1: there is none,
  * or it can't be so. */
 static int dnstap__prepare(int fd)
@@ -1615,7 +1692,7 @@ static int dnstap__prepare(int fd)
 
 #if DNSTAP__HAS_PIPE2 && DNSTAP__HAS_LOOKUP
 static int dnstap__pipe(int fds[2]) { return (int)syscall(SYS_pipe2, fds, O_NONBLOCK | O_CLOEXEC); }
-#elif DNSTAP__HAS_LOOKUP || (DNSTAP__POSIX && !defined(__linux__))
+#elif DNSTAP__HAS_LOOKUP || (DNSTAP__POSIX && !DNSTAP__LINUX)
 static int dnstap__pipe(int fds[2])
 {
     if (pipe(fds) < 0) return -1;
@@ -1654,7 +1731,7 @@ static int dnstap__accept(int listener, struct sockaddr *from, socklen_t *size)
 }
 #endif
 
-#if defined(__linux__)
+#if DNSTAP__LINUX
 static int dnstap__waker_open(dnstap__waker *w)
 {
     w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -1961,7 +2038,7 @@ static size_t dnstap__parse_ip(const char *host, uint8_t out[16])
 }
 #endif
 
-#if DNSTAP__HAS_RANDOM && defined(__linux__)
+#if DNSTAP__HAS_RANDOM && DNSTAP__LINUX
 /* Early after boot there may be none yet: an error of this attempt, not a reason to wait. */
 static bool dnstap__entropy(void *user, void *out, size_t size)
 {
@@ -2013,6 +2090,8 @@ static void dnstap__wipe(void *data, size_t size)
     while (size--) *p++ = 0;
 }
 
+#if DNSTAP__HAS_TEXT || DNSTAP__HAS_SOCKETS || DNSTAP__HAS_FILES || DNSTAP__HAS_TLS || \
+    DNSTAP__HAS_DIRECTIVE
 typedef struct dnstap__text {
     char *out;
     size_t used, size;
@@ -2149,8 +2228,9 @@ static void dnstap__vformat(char *out, size_t size, const char *format, va_list 
     if (size) out[t.used] = '\0';
 }
 
+/* What is no text for users, but an address or a number. */
 DNSTAP__PRINTF(3, 4)
-static void dnstap__format(char *out, size_t size, const char *format, ...)
+static void dnstap__print(char *out, size_t size, const char *format, ...)
 {
     va_list args;
 
@@ -2158,6 +2238,13 @@ static void dnstap__format(char *out, size_t size, const char *format, ...)
     dnstap__vformat(out, size, format, args);
     va_end(args);
 }
+#endif
+
+/* Texts: of errors, and for the log. Where a build has none, what would be in them is looked at by
+ * the compiler, and then left out with all that makes it. */
+#if DNSTAP__HAS_TEXT
+#define DNSTAP__TEXT(text) text
+#define dnstap__format dnstap__print
 
 /* Fills in error, which may be NULL, and returns code. */
 DNSTAP__PRINTF(4, 5)
@@ -2174,6 +2261,25 @@ static int dnstap__fail(dnstap_error *error, int code, int sys_errno, const char
     va_end(args);
     return code;
 }
+#else
+#define DNSTAP__TEXT(text) ""
+DNSTAP__PRINTF(1, 2)
+void dnstap__unsaid(const char *format, ...); /* is nowhere, and never called */
+#define DNSTAP__UNSAID(...) (0 ? dnstap__unsaid(__VA_ARGS__) : (void)0)
+#define dnstap__format(out, size, ...) \
+    (DNSTAP__UNSAID(__VA_ARGS__), (void)(size), (void)((out)[0] = '\0'))
+#define dnstap__fail(error, code, sys_errno, ...) \
+    (DNSTAP__UNSAID(__VA_ARGS__), dnstap__fail_code(error, code, sys_errno))
+
+static int dnstap__fail_code(dnstap_error *error, int code, int sys_errno)
+{
+    if (!error) return code;
+    memset(error, 0, sizeof *error);
+    error->code = code;
+    error->sys_errno = sys_errno;
+    return code;
+}
+#endif
 
 /* A text that may find less room than it needs: what is written then, and how long it all is. */
 typedef struct dnstap__page {
@@ -2245,6 +2351,7 @@ static const char *dnstap__take_path(dnstap__arena *a, const char *s, size_t at,
 
 /* ---- >>results ---------------------------------------------------------------------------- */
 
+#if DNSTAP__HAS_TEXT
 DNSTAP_API const char *dnstap_strerror(int result)
 {
 #define DNSTAP__X(name, value, text) \
@@ -2253,19 +2360,21 @@ DNSTAP_API const char *dnstap_strerror(int result)
 #undef DNSTAP__X
     return "unknown result";
 }
+#else
+DNSTAP_API const char *dnstap_strerror(int result) { return result ? "" : ""; }
+#endif
+
 /* ---- >>generated -------------------------------------------------------------------------- */
 
 /* What nanopb's generator makes of proto/dnstap.proto: field numbers, enumerations, and for each
  * message a struct and its descriptor. Everything in it is private and static. The descriptors
  * hand each bytes field to dnstap__bytes_field. */
+#if DNSTAP__HAS_DESCRIPTORS
 static bool dnstap__bytes_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field);
+#endif
 
 /* BEGIN generated: made from proto/ by nanopb-0.4.7; `make proto` renews it, don't edit. */
 /* clang-format off */
-#if PB_PROTO_HEADER_VERSION != 40
-#error Regenerate this file with the current version of nanopb generator.
-#endif
-
 typedef enum dnstap__SocketFamily {
     dnstap__DNSTAP_FAMILY_INET = 1,
     dnstap__DNSTAP_FAMILY_INET6 = 2
@@ -2325,6 +2434,38 @@ typedef enum dnstap__Message_Type {
     dnstap__DNSTAP_MSG_UPDATE_RESPONSE = 14
 } dnstap__Message_Type;
 
+#define dnstap__Policy_type_tag                  1
+#define dnstap__Policy_rule_tag                  2
+#define dnstap__Policy_action_tag                3
+#define dnstap__Policy_match_tag                 4
+#define dnstap__Policy_value_tag                 5
+#define dnstap__Message_type_tag                 1
+#define dnstap__Message_socket_family_tag        2
+#define dnstap__Message_socket_protocol_tag      3
+#define dnstap__Message_query_address_tag        4
+#define dnstap__Message_response_address_tag     5
+#define dnstap__Message_query_port_tag           6
+#define dnstap__Message_response_port_tag        7
+#define dnstap__Message_query_time_sec_tag       8
+#define dnstap__Message_query_time_nsec_tag      9
+#define dnstap__Message_query_message_tag        10
+#define dnstap__Message_query_zone_tag           11
+#define dnstap__Message_response_time_sec_tag    12
+#define dnstap__Message_response_time_nsec_tag   13
+#define dnstap__Message_response_message_tag     14
+#define dnstap__Message_policy_tag               15
+#define dnstap__Message_http_protocol_tag        16
+#define dnstap__Dnstap_identity_tag              1
+#define dnstap__Dnstap_version_tag               2
+#define dnstap__Dnstap_extra_tag                 3
+#define dnstap__Dnstap_message_tag               14
+#define dnstap__Dnstap_type_tag                  15
+
+#if DNSTAP__HAS_DESCRIPTORS
+#if PB_PROTO_HEADER_VERSION != 40
+#error Regenerate this file with the current version of nanopb generator.
+#endif
+
 typedef struct dnstap__Policy {
     dnstap_bytes f_type;
     dnstap_bytes f_rule;
@@ -2373,33 +2514,6 @@ typedef struct dnstap__Dnstap {
     dnstap__Message f_message;
     uint32_t f_type;
 } dnstap__Dnstap;
-
-#define dnstap__Policy_type_tag                  1
-#define dnstap__Policy_rule_tag                  2
-#define dnstap__Policy_action_tag                3
-#define dnstap__Policy_match_tag                 4
-#define dnstap__Policy_value_tag                 5
-#define dnstap__Message_type_tag                 1
-#define dnstap__Message_socket_family_tag        2
-#define dnstap__Message_socket_protocol_tag      3
-#define dnstap__Message_query_address_tag        4
-#define dnstap__Message_response_address_tag     5
-#define dnstap__Message_query_port_tag           6
-#define dnstap__Message_response_port_tag        7
-#define dnstap__Message_query_time_sec_tag       8
-#define dnstap__Message_query_time_nsec_tag      9
-#define dnstap__Message_query_message_tag        10
-#define dnstap__Message_query_zone_tag           11
-#define dnstap__Message_response_time_sec_tag    12
-#define dnstap__Message_response_time_nsec_tag   13
-#define dnstap__Message_response_message_tag     14
-#define dnstap__Message_policy_tag               15
-#define dnstap__Message_http_protocol_tag        16
-#define dnstap__Dnstap_identity_tag              1
-#define dnstap__Dnstap_version_tag               2
-#define dnstap__Dnstap_extra_tag                 3
-#define dnstap__Dnstap_message_tag               14
-#define dnstap__Dnstap_type_tag                  15
 
 #define dnstap__Dnstap_FIELDLIST(X, a) \
 X(a, CALLBACK, OPTIONAL, BYTES,    f_identity,          1) \
@@ -2460,6 +2574,7 @@ X(a, STATIC,   OPTIONAL, UINT32,   f_http_protocol,    16)
 DNSTAP__BIND(dnstap__Policy, AUTO)
 DNSTAP__BIND(dnstap__Message, 2)
 DNSTAP__BIND(dnstap__Dnstap, 2)
+#endif
 /* clang-format on */
 /* END generated */
 
@@ -2696,6 +2811,7 @@ DNSTAP_API void dnstap_fill(dnstap_message *m, uint32_t type, const struct socka
 }
 #endif
 
+#if DNSTAP__HAS_TEXT
 typedef struct dnstap__name {
     uint32_t value;
     const char *name, *brief; /* brief is "" where there is no short form */
@@ -2741,6 +2857,7 @@ DNSTAP__NAMES(http_protocol, dnstap__https)
 DNSTAP__NAMES(policy_action, dnstap__actions)
 DNSTAP__NAMES(policy_match, dnstap__matches)
 #undef DNSTAP__NAMES
+#endif
 
 /* ---- >>codec ------------------------------------------------------------------------------ */
 
@@ -2765,6 +2882,9 @@ enum { DNSTAP__BYTES_BITS = 27, DNSTAP__ADDRESS_SIZE = 128 };
  * seconds and 4 for a length; and what a Message usually holds of it. */
 enum { DNSTAP__OVERHEAD = 81, DNSTAP__OVERHEAD_USUAL = 30 };
 
+/* Wire types. */
+enum { DNSTAP__VARINT = 0, DNSTAP__BYTES = 2, DNSTAP__FIXED32 = 5 };
+
 #define DNSTAP__KEY(field, wire) ((uint32_t)dnstap__##field##_tag << 3 | (uint32_t)(wire))
 /* A macro that takes a field's name pastes it at once: handed on, it would be replaced where a
  * server has a macro of that name. */
@@ -2784,8 +2904,76 @@ typedef struct dnstap__plan {
     bool slow;     /* through nanopb */
 } dnstap__plan;
 
+/* Pieces. What writes one returns where it ended. */
+
+#if defined(__GNUC__)
+/* Seven bits a byte: bits / 7, rounded up, is (bits * 9 + 64) / 64 for 1 … 32 bits. */
+DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
+{
+    return ((size_t)(31 ^ __builtin_clz(v | 1)) * 9 + 73) / 64;
+}
+#else
+DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
+{
+    return 1u + (v >= 1u << 7) + (v >= 1u << 14) + (v >= 1u << 21) + (v >= 1u << 28);
+}
+#endif
+
+DNSTAP__INLINE uint8_t *dnstap__put_varint(uint8_t *p, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7) *p++ = (uint8_t)(v | 0x80);
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+/* Unrolled for what is usual: ports, lengths. */
+DNSTAP__INLINE uint8_t *dnstap__put_number(uint8_t *p, uint32_t v)
+{
+    if (v < 1u << 7) {
+        *p++ = (uint8_t)v;
+    } else if (v < 1u << 14) {
+        *p++ = (uint8_t)(v | 0x80);
+        *p++ = (uint8_t)(v >> 7);
+    } else if (v < 1u << 21) {
+        *p++ = (uint8_t)(v | 0x80);
+        *p++ = (uint8_t)(v >> 7 | 0x80);
+        *p++ = (uint8_t)(v >> 14);
+    } else {
+        p = dnstap__put_varint(p, v);
+    }
+    return p;
+}
+
+DNSTAP__INLINE uint8_t *dnstap__put_fixed32(uint8_t *p, uint32_t v)
+{
+    *p++ = (uint8_t)v;
+    *p++ = (uint8_t)(v >> 8);
+    *p++ = (uint8_t)(v >> 16);
+    *p++ = (uint8_t)(v >> 24);
+    return p;
+}
+
+DNSTAP__INLINE uint8_t *dnstap__put_bytes(uint8_t *p, dnstap_bytes bytes)
+{
+    p = dnstap__put_number(p, (uint32_t)bytes.size);
+    memcpy(p, bytes.data, bytes.size);
+    return p + bytes.size;
+}
+
+DNSTAP__INLINE uint8_t *dnstap__put_key(uint8_t *p, uint32_t key)
+{
+    if (key < 0x80) {
+        *p++ = (uint8_t)key;
+    } else {
+        *p++ = (uint8_t)(key | 0x80);
+        *p++ = (uint8_t)(key >> 7);
+    }
+    return p;
+}
+
 /* Encoding through the descriptors. */
 
+#if DNSTAP__HAS_DESCRIPTORS
 static bool dnstap__encode_bytes(pb_ostream_t *out, uint32_t tag, dnstap_bytes bytes)
 {
     if (!bytes.data) return true;
@@ -2859,6 +3047,114 @@ static long dnstap__encode_valid(const dnstap_message *m, void *out, size_t size
     if (!pb_encode(&stream, &dnstap__Dnstap_msg, &payload)) return DNSTAP_NO_MEMORY;
     return (long)stream.bytes_written;
 }
+#else
+/* The same bytes without them, field by field: counted, and written as far as there is room. */
+typedef struct dnstap__emitter {
+    uint8_t *out;
+    size_t used, size;
+} dnstap__emitter;
+
+static void dnstap__emit(dnstap__emitter *e, const void *data, size_t size)
+{
+    if (size && e->used + size <= e->size) memcpy(e->out + e->used, data, size);
+    e->used += size;
+}
+
+static void dnstap__emit_varint(dnstap__emitter *e, uint64_t v)
+{
+    uint8_t bytes[10];
+    dnstap__emit(e, bytes, (size_t)(dnstap__put_varint(bytes, v) - bytes));
+}
+
+/* key and value: of a number, or the length of what follows. */
+static void dnstap__emit_pair(dnstap__emitter *e, uint32_t key, uint64_t v)
+{
+    dnstap__emit_varint(e, key);
+    dnstap__emit_varint(e, v);
+}
+
+static void dnstap__emit_bytes(dnstap__emitter *e, uint32_t tag, dnstap_bytes bytes)
+{
+    if (!bytes.data) return;
+    dnstap__emit_pair(e, tag << 3 | DNSTAP__BYTES, bytes.size);
+    dnstap__emit(e, bytes.data, bytes.size);
+}
+
+static void dnstap__emit_number(dnstap__emitter *e, const dnstap_message *m, uint32_t tag,
+                                uint64_t v)
+{
+    if (v || m->present >> tag & 1) dnstap__emit_pair(e, tag << 3 | DNSTAP__VARINT, v);
+}
+
+static void dnstap__emit_fixed32(dnstap__emitter *e, const dnstap_message *m, uint32_t tag,
+                                 uint32_t v)
+{
+    uint8_t bytes[5];
+    if (!v && !(m->present >> tag & 1)) return;
+    bytes[0] = (uint8_t)(tag << 3 | DNSTAP__FIXED32);
+    dnstap__put_fixed32(bytes + 1, v);
+    dnstap__emit(e, bytes, sizeof bytes);
+}
+
+static void dnstap__emit_policy(dnstap__emitter *e, const dnstap_policy *p)
+{
+    dnstap__emit_bytes(e, dnstap__Policy_type_tag, p->type);
+    dnstap__emit_bytes(e, dnstap__Policy_rule_tag, p->rule);
+    if (p->action) dnstap__emit_pair(e, DNSTAP__KEY(Policy_action, DNSTAP__VARINT), p->action);
+    if (p->match) dnstap__emit_pair(e, DNSTAP__KEY(Policy_match, DNSTAP__VARINT), p->match);
+    dnstap__emit_bytes(e, dnstap__Policy_value_tag, p->value);
+}
+
+/* A policy behind its length, which is counted first. */
+static void dnstap__emit_sized_policy(dnstap__emitter *e, const dnstap_policy *p)
+{
+    dnstap__emitter counting = {NULL, 0, 0};
+    if (!p) return;
+    dnstap__emit_policy(&counting, p);
+    dnstap__emit_pair(e, DNSTAP__KEY(Message_policy, DNSTAP__BYTES), counting.used);
+    dnstap__emit_policy(e, p);
+}
+
+#define DNSTAP__EMIT(e, m, how, field) \
+    dnstap__emit_##how(e, m, dnstap__Message_##field##_tag, (m)->field)
+#define DNSTAP__EMIT_BYTES(e, m, field) \
+    dnstap__emit_bytes(e, dnstap__Message_##field##_tag, (m)->field)
+
+static void dnstap__emit_message(dnstap__emitter *e, const dnstap_message *m)
+{
+    DNSTAP__EMIT(e, m, number, type);
+    DNSTAP__EMIT(e, m, number, socket_family);
+    DNSTAP__EMIT(e, m, number, socket_protocol);
+    DNSTAP__EMIT_BYTES(e, m, query_address);
+    DNSTAP__EMIT_BYTES(e, m, response_address);
+    DNSTAP__EMIT(e, m, number, query_port);
+    DNSTAP__EMIT(e, m, number, response_port);
+    DNSTAP__EMIT(e, m, number, query_time_sec);
+    DNSTAP__EMIT(e, m, fixed32, query_time_nsec);
+    DNSTAP__EMIT_BYTES(e, m, query_message);
+    DNSTAP__EMIT_BYTES(e, m, query_zone);
+    DNSTAP__EMIT(e, m, number, response_time_sec);
+    DNSTAP__EMIT(e, m, fixed32, response_time_nsec);
+    DNSTAP__EMIT_BYTES(e, m, response_message);
+    dnstap__emit_sized_policy(e, m->policy);
+    DNSTAP__EMIT(e, m, number, http_protocol);
+}
+#undef DNSTAP__EMIT
+#undef DNSTAP__EMIT_BYTES
+
+static long dnstap__encode_valid(const dnstap_message *m, void *out, size_t size)
+{
+    dnstap__emitter counting = {NULL, 0, 0}, e = {(uint8_t *)out, 0, out ? size : 0};
+    dnstap__emit_message(&counting, m);
+    dnstap__emit_bytes(&e, dnstap__Dnstap_identity_tag, m->identity);
+    dnstap__emit_bytes(&e, dnstap__Dnstap_version_tag, m->version);
+    dnstap__emit_bytes(&e, dnstap__Dnstap_extra_tag, m->extra);
+    dnstap__emit_pair(&e, DNSTAP__KEY(Dnstap_message, DNSTAP__BYTES), counting.used);
+    dnstap__emit_message(&e, m);
+    dnstap__emit_pair(&e, DNSTAP__KEY(Dnstap_type, DNSTAP__VARINT), dnstap__Dnstap_Type_MESSAGE);
+    return out && e.used > size ? (long)DNSTAP_NO_MEMORY : (long)e.used;
+}
+#endif
 
 static bool dnstap__too_long(dnstap_bytes bytes)
 {
@@ -2900,17 +3196,27 @@ DNSTAP_API long dnstap_encode(const dnstap_message *m, void *out, size_t size)
 
 /* Encoding for the ring. */
 
+static size_t dnstap__bytes_room(dnstap_bytes bytes)
+{
+    return bytes.data ? 1 + dnstap__varint_size((uint32_t)bytes.size) + bytes.size : 0;
+}
+
 /* The part of every payload that a tap encodes once. Returns its size; out NULL: the size it would
  * have. */
 static long dnstap__encode_prefix(dnstap_bytes identity, dnstap_bytes version, uint8_t *out,
                                   size_t size)
 {
-    pb_ostream_t stream = dnstap__output(out, size);
+    size_t need = dnstap__bytes_room(identity) + dnstap__bytes_room(version);
     if (dnstap__too_long(identity) || dnstap__too_long(version)) return DNSTAP_BAD_MESSAGE;
-    if (!dnstap__encode_bytes(&stream, dnstap__Dnstap_identity_tag, identity) ||
-        !dnstap__encode_bytes(&stream, dnstap__Dnstap_version_tag, version))
-        return DNSTAP_NO_MEMORY;
-    return (long)stream.bytes_written;
+    if (!out) return (long)need;
+    if (need > size) return DNSTAP_NO_MEMORY;
+    if (identity.data)
+        out = dnstap__put_bytes(dnstap__put_key(out, DNSTAP__KEY(Dnstap_identity, DNSTAP__BYTES)),
+                                identity);
+    if (version.data)
+        dnstap__put_bytes(dnstap__put_key(out, DNSTAP__KEY(Dnstap_version, DNSTAP__BYTES)),
+                          version);
+    return (long)need;
 }
 
 /* m as dnstap_encode must see it: with what the tap adds, without what it leaves out. */
@@ -2965,19 +3271,6 @@ DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
             (enums >> 7) | (nanoseconds >> 31) | (ports >> 16)) != 0;
 }
 
-#if defined(__GNUC__)
-/* Seven bits a byte: bits / 7, rounded up, is (bits * 9 + 64) / 64 for 1 … 32 bits. */
-DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
-{
-    return ((size_t)(31 ^ __builtin_clz(v | 1)) * 9 + 73) / 64;
-}
-#else
-DNSTAP__INLINE size_t dnstap__varint_size(uint32_t v)
-{
-    return 1u + (v >= 1u << 7) + (v >= 1u << 14) + (v >= 1u << 21) + (v >= 1u << 28);
-}
-#endif
-
 /* The room that m's payload needs, into plan. A size counts even where its bytes are absent: that
  * is only room. DNSTAP_OK or DNSTAP_BAD_MESSAGE. */
 DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
@@ -2996,45 +3289,11 @@ DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap
     return DNSTAP_OK;
 }
 
-/* Writing: each returns where it ended. */
-
-DNSTAP__INLINE uint8_t *dnstap__put_varint(uint8_t *p, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7) *p++ = (uint8_t)(v | 0x80);
-    *p++ = (uint8_t)v;
-    return p;
-}
+/* Writing. */
 
 DNSTAP__INLINE uint8_t *dnstap__put_enum(uint8_t *p, uint32_t v)
 {
     *p++ = (uint8_t)v;
-    return p;
-}
-
-/* Unrolled for what is usual: ports, lengths. */
-DNSTAP__INLINE uint8_t *dnstap__put_number(uint8_t *p, uint32_t v)
-{
-    if (v < 1u << 7) {
-        *p++ = (uint8_t)v;
-    } else if (v < 1u << 14) {
-        *p++ = (uint8_t)(v | 0x80);
-        *p++ = (uint8_t)(v >> 7);
-    } else if (v < 1u << 21) {
-        *p++ = (uint8_t)(v | 0x80);
-        *p++ = (uint8_t)(v >> 7 | 0x80);
-        *p++ = (uint8_t)(v >> 14);
-    } else {
-        p = dnstap__put_varint(p, v);
-    }
-    return p;
-}
-
-DNSTAP__INLINE uint8_t *dnstap__put_fixed32(uint8_t *p, uint32_t v)
-{
-    *p++ = (uint8_t)v;
-    *p++ = (uint8_t)(v >> 8);
-    *p++ = (uint8_t)(v >> 16);
-    *p++ = (uint8_t)(v >> 24);
     return p;
 }
 
@@ -3068,24 +3327,6 @@ DNSTAP__INLINE uint8_t *dnstap__put_address(uint8_t *p, dnstap_bytes bytes)
     return p + bytes.size;
 }
 
-DNSTAP__INLINE uint8_t *dnstap__put_bytes(uint8_t *p, dnstap_bytes bytes)
-{
-    p = dnstap__put_number(p, (uint32_t)bytes.size);
-    memcpy(p, bytes.data, bytes.size);
-    return p + bytes.size;
-}
-
-DNSTAP__INLINE uint8_t *dnstap__put_key(uint8_t *p, uint32_t key)
-{
-    if (key < 0x80) {
-        *p++ = (uint8_t)key;
-    } else {
-        *p++ = (uint8_t)(key | 0x80);
-        *p++ = (uint8_t)(key >> 7);
-    }
-    return p;
-}
-
 #define DNSTAP__PUT(p, m, how, field, wire) \
     (dnstap__put_##how(dnstap__put_key(p, DNSTAP__KEY(Message_##field, wire)), (m)->field))
 
@@ -3093,27 +3334,28 @@ DNSTAP__INLINE uint8_t *dnstap__put_key(uint8_t *p, uint32_t key)
 DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnstap_message *m,
                                          uint8_t *p)
 {
-    p = DNSTAP__PUT(p, m, enum, type, PB_WT_VARINT);
-    if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, enum, socket_family, PB_WT_VARINT);
-    if (DNSTAP__HAS(m, socket_protocol)) p = DNSTAP__PUT(p, m, enum, socket_protocol, PB_WT_VARINT);
-    if (m->query_address.data) p = DNSTAP__PUT(p, m, address, query_address, PB_WT_STRING);
-    if (m->response_address.data) p = DNSTAP__PUT(p, m, address, response_address, PB_WT_STRING);
-    if (DNSTAP__HAS(m, query_port)) p = DNSTAP__PUT(p, m, number, query_port, PB_WT_VARINT);
-    if (DNSTAP__HAS(m, response_port)) p = DNSTAP__PUT(p, m, number, response_port, PB_WT_VARINT);
+    p = DNSTAP__PUT(p, m, enum, type, DNSTAP__VARINT);
+    if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, enum, socket_family, DNSTAP__VARINT);
+    if (DNSTAP__HAS(m, socket_protocol))
+        p = DNSTAP__PUT(p, m, enum, socket_protocol, DNSTAP__VARINT);
+    if (m->query_address.data) p = DNSTAP__PUT(p, m, address, query_address, DNSTAP__BYTES);
+    if (m->response_address.data) p = DNSTAP__PUT(p, m, address, response_address, DNSTAP__BYTES);
+    if (DNSTAP__HAS(m, query_port)) p = DNSTAP__PUT(p, m, number, query_port, DNSTAP__VARINT);
+    if (DNSTAP__HAS(m, response_port)) p = DNSTAP__PUT(p, m, number, response_port, DNSTAP__VARINT);
     if (DNSTAP__HAS(m, query_time_sec))
-        p = DNSTAP__PUT(p, m, seconds, query_time_sec, PB_WT_VARINT);
+        p = DNSTAP__PUT(p, m, seconds, query_time_sec, DNSTAP__VARINT);
     if (DNSTAP__HAS(m, query_time_nsec))
-        p = DNSTAP__PUT(p, m, fixed32, query_time_nsec, PB_WT_32BIT);
+        p = DNSTAP__PUT(p, m, fixed32, query_time_nsec, DNSTAP__FIXED32);
     if (fixed->full && m->query_message.data)
-        p = DNSTAP__PUT(p, m, bytes, query_message, PB_WT_STRING);
-    if (m->query_zone.data) p = DNSTAP__PUT(p, m, bytes, query_zone, PB_WT_STRING);
+        p = DNSTAP__PUT(p, m, bytes, query_message, DNSTAP__BYTES);
+    if (m->query_zone.data) p = DNSTAP__PUT(p, m, bytes, query_zone, DNSTAP__BYTES);
     if (DNSTAP__HAS(m, response_time_sec))
-        p = DNSTAP__PUT(p, m, seconds, response_time_sec, PB_WT_VARINT);
+        p = DNSTAP__PUT(p, m, seconds, response_time_sec, DNSTAP__VARINT);
     if (DNSTAP__HAS(m, response_time_nsec))
-        p = DNSTAP__PUT(p, m, fixed32, response_time_nsec, PB_WT_32BIT);
+        p = DNSTAP__PUT(p, m, fixed32, response_time_nsec, DNSTAP__FIXED32);
     if (fixed->full && m->response_message.data)
-        p = DNSTAP__PUT(p, m, bytes, response_message, PB_WT_STRING);
-    if (DNSTAP__HAS(m, http_protocol)) p = DNSTAP__PUT(p, m, enum, http_protocol, PB_WT_VARINT);
+        p = DNSTAP__PUT(p, m, bytes, response_message, DNSTAP__BYTES);
+    if (DNSTAP__HAS(m, http_protocol)) p = DNSTAP__PUT(p, m, enum, http_protocol, DNSTAP__VARINT);
     return p;
 }
 
@@ -3154,9 +3396,9 @@ DNSTAP__INLINE uint8_t *dnstap__put_length(uint8_t *p, size_t guess, uint8_t *en
 DNSTAP__INLINE uint8_t *dnstap__put_message(const dnstap__fixed *fixed, const dnstap_message *m,
                                             const dnstap__plan *plan, uint8_t *p)
 {
-    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, PB_WT_STRING));
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, DNSTAP__BYTES));
     p = dnstap__put_length(p, plan->length, dnstap__put_body(fixed, m, p + plan->length));
-    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_type, PB_WT_VARINT));
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_type, DNSTAP__VARINT));
     *p++ = dnstap__Dnstap_Type_MESSAGE;
     return p;
 }
@@ -3169,7 +3411,7 @@ DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dn
     if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__write_slow(fixed, m, plan, out);
     dnstap__put_prefix(fixed, out);
     if (m->extra.data) {
-        p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, PB_WT_STRING));
+        p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, DNSTAP__BYTES));
         p = dnstap__put_bytes(p, m->extra);
     }
     p = dnstap__put_message(fixed, m, plan, p);
@@ -3177,6 +3419,7 @@ DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dn
     return (size_t)(p - out);
 }
 
+#if DNSTAP__HAS_READER
 /* Decoding. What reads a field returns SOME; NONE: it is not known and was skipped, or there is no
  * more; or an error. */
 enum { DNSTAP__NONE = 0, DNSTAP__SOME = 1, DNSTAP__GROUP_DEPTH = 32 };
@@ -3306,15 +3549,15 @@ static int dnstap__read_enum(dnstap__input *in, uint32_t *out)
 static int dnstap__policy_field(dnstap__input *in, uint32_t key, dnstap_policy *p)
 {
     switch (key) {
-    case DNSTAP__KEY(Policy_type, PB_WT_STRING):
+    case DNSTAP__KEY(Policy_type, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &p->type);
-    case DNSTAP__KEY(Policy_rule, PB_WT_STRING):
+    case DNSTAP__KEY(Policy_rule, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &p->rule);
-    case DNSTAP__KEY(Policy_action, PB_WT_VARINT):
+    case DNSTAP__KEY(Policy_action, DNSTAP__VARINT):
         return dnstap__read_enum(in, &p->action);
-    case DNSTAP__KEY(Policy_match, PB_WT_VARINT):
+    case DNSTAP__KEY(Policy_match, DNSTAP__VARINT):
         return dnstap__read_enum(in, &p->match);
-    case DNSTAP__KEY(Policy_value, PB_WT_STRING):
+    case DNSTAP__KEY(Policy_value, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &p->value);
     default:
         return dnstap__skip(in, key);
@@ -3342,38 +3585,38 @@ static int dnstap__message_field(dnstap__input *in, uint32_t key, dnstap_message
                                  dnstap_policy *policy)
 {
     switch (key) {
-    case DNSTAP__KEY(Message_type, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_type, DNSTAP__VARINT):
         return dnstap__read_enum(in, &m->type);
-    case DNSTAP__KEY(Message_socket_family, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_socket_family, DNSTAP__VARINT):
         return dnstap__read_enum(in, &m->socket_family);
-    case DNSTAP__KEY(Message_socket_protocol, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_socket_protocol, DNSTAP__VARINT):
         return dnstap__read_enum(in, &m->socket_protocol);
-    case DNSTAP__KEY(Message_query_address, PB_WT_STRING):
+    case DNSTAP__KEY(Message_query_address, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->query_address);
-    case DNSTAP__KEY(Message_response_address, PB_WT_STRING):
+    case DNSTAP__KEY(Message_response_address, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->response_address);
-    case DNSTAP__KEY(Message_query_port, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_query_port, DNSTAP__VARINT):
         return dnstap__read_uint32(in, &m->query_port);
-    case DNSTAP__KEY(Message_response_port, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_response_port, DNSTAP__VARINT):
         return dnstap__read_uint32(in, &m->response_port);
-    case DNSTAP__KEY(Message_query_time_sec, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_query_time_sec, DNSTAP__VARINT):
         return dnstap__read_uint64(in, &m->query_time_sec);
-    case DNSTAP__KEY(Message_query_time_nsec, PB_WT_32BIT):
+    case DNSTAP__KEY(Message_query_time_nsec, DNSTAP__FIXED32):
         return dnstap__read_fixed32(in, &m->query_time_nsec);
-    case DNSTAP__KEY(Message_query_message, PB_WT_STRING):
+    case DNSTAP__KEY(Message_query_message, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->query_message);
-    case DNSTAP__KEY(Message_query_zone, PB_WT_STRING):
+    case DNSTAP__KEY(Message_query_zone, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->query_zone);
-    case DNSTAP__KEY(Message_response_time_sec, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_response_time_sec, DNSTAP__VARINT):
         return dnstap__read_uint64(in, &m->response_time_sec);
-    case DNSTAP__KEY(Message_response_time_nsec, PB_WT_32BIT):
+    case DNSTAP__KEY(Message_response_time_nsec, DNSTAP__FIXED32):
         return dnstap__read_fixed32(in, &m->response_time_nsec);
-    case DNSTAP__KEY(Message_response_message, PB_WT_STRING):
+    case DNSTAP__KEY(Message_response_message, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->response_message);
-    case DNSTAP__KEY(Message_policy, PB_WT_STRING):
+    case DNSTAP__KEY(Message_policy, DNSTAP__BYTES):
         m->policy = policy;
         return dnstap__read_policy(in, policy);
-    case DNSTAP__KEY(Message_http_protocol, PB_WT_VARINT):
+    case DNSTAP__KEY(Message_http_protocol, DNSTAP__VARINT):
         return dnstap__read_enum(in, &m->http_protocol);
     default:
         return dnstap__skip(in, key);
@@ -3406,16 +3649,16 @@ static int dnstap__envelope_field(dnstap__input *in, uint32_t key, dnstap__envel
                                   dnstap_message *m, dnstap_policy *policy)
 {
     switch (key) {
-    case DNSTAP__KEY(Dnstap_identity, PB_WT_STRING):
+    case DNSTAP__KEY(Dnstap_identity, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->identity);
-    case DNSTAP__KEY(Dnstap_version, PB_WT_STRING):
+    case DNSTAP__KEY(Dnstap_version, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->version);
-    case DNSTAP__KEY(Dnstap_extra, PB_WT_STRING):
+    case DNSTAP__KEY(Dnstap_extra, DNSTAP__BYTES):
         return dnstap__read_bytes(in, &m->extra);
-    case DNSTAP__KEY(Dnstap_message, PB_WT_STRING):
+    case DNSTAP__KEY(Dnstap_message, DNSTAP__BYTES):
         e->has_message = true;
         return dnstap__read_message(in, m, policy);
-    case DNSTAP__KEY(Dnstap_type, PB_WT_VARINT):
+    case DNSTAP__KEY(Dnstap_type, DNSTAP__VARINT):
         return dnstap__read_enum(in, &e->type);
     default:
         return dnstap__skip(in, key);
@@ -3439,12 +3682,14 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
     if (envelope.has_message && !(m->present & DNSTAP__PRESENT(type))) return DNSTAP_BAD_PAYLOAD;
     return DNSTAP_OK;
 }
+#endif
 
 /* ---- >>dns -------------------------------------------------------------------------------- */
 
 /* A walk over a DNS message (RFC 1035, 4). In: its bytes, from anybody; out: sizes of names and
  * records without compression, and where the OPT record is. Always: nothing outside the bytes is
  * read, pointers lead backwards and are few, and the walk ends after so many steps. */
+#if DNSTAP__HAS_EXTRA
 enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
 enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
 
@@ -3565,6 +3810,7 @@ static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
     dnstap__walk_message(&w, &opt);
     return opt ? dns + opt : NULL;
 }
+#endif
 
 /* ---- >>extra ------------------------------------------------------------------------------ */
 
@@ -3580,6 +3826,7 @@ static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
  * Always: DNS bytes are hostile, and what reads them asks before each byte whether it is there, but
  * for a name that was found sound before. A name has at most 255 bytes and 126 pointers, as in
  * CoreDNS, and a walk over a message ends after so many labels and pointers. */
+#if DNSTAP__HAS_EXTRA
 enum { DNSTAP__EXPANDED_MAX = 4 * DNSTAP__NAME_MAX }; /* of a label: \DDD for each of a name's */
 
 /* X(name, symbol, most bytes); those of a name's own come on top. */
@@ -4157,7 +4404,7 @@ static uint8_t *dnstap__put_extra(uint8_t *p, const dnstap__extra *e, const dnst
     const dnstap__piece *piece = e->pieces, *last = piece + e->count;
     size_t guess = dnstap__varint_size((uint32_t)(e->usual + e->names * v->name_size));
     uint8_t *end;
-    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, PB_WT_STRING));
+    p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, DNSTAP__BYTES));
     if (v->m->extra.data) return dnstap__put_bytes(p, v->m->extra);
     end = p + guess;
     for (; piece < last; piece++) {
@@ -4193,6 +4440,32 @@ static size_t dnstap__write_with_extra(const dnstap__fixed *fixed, const dnstap_
     p = dnstap__put_extra(out + fixed->prefix_size, e, v);
     return (size_t)(dnstap__put_message(fixed, v->m, plan, p) - out);
 }
+#else
+/* There is no template, and no view of a message for one. */
+typedef struct dnstap__extra {
+    const void *pieces;
+    size_t count, names, room, usual;
+} dnstap__extra;
+typedef char dnstap__view;
+enum { DNSTAP__EXPANDED_MAX = 0 };
+
+static void dnstap__measure_template(dnstap__extra *e, const dnstap_options *o)
+{
+    (void)o;
+    memset(e, 0, sizeof *e);
+}
+
+static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const dnstap_options *o)
+{
+    (void)a;
+    dnstap__measure_template(e, o);
+}
+#define dnstap__view_message(view, m) ((void)(*(view) = (m) != NULL))
+#define dnstap__plan_extra(extra, view) ((void)(view), (size_t)0)
+#define dnstap__measure_extra(extra, view) ((void)(view), (size_t)0)
+#define dnstap__write_with_extra(fixed, extra, view, plan, out) \
+    ((void)(view), dnstap__write_message(fixed, m, plan, out))
+#endif
 
 /* ---- >>frame ------------------------------------------------------------------------------ */
 
@@ -4415,6 +4688,7 @@ DNSTAP_API int dnstap_frame_writer_receive(dnstap_frame_writer *w, const void *d
     return result;
 }
 
+#if DNSTAP__HAS_READER
 DNSTAP_API void dnstap_frame_reader_init(dnstap_frame_reader *r, void *buffer, size_t size,
                                          bool bidirectional)
 {
@@ -4547,6 +4821,7 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
     if (r->state != DNSTAP_READER_DATA || r->skip) return DNSTAP_BAD_FRAME;
     return r->have ? DNSTAP_CUT : DNSTAP_END;
 }
+#endif
 
 /* ---- >>ring ------------------------------------------------------------------------------- */
 
@@ -4762,7 +5037,7 @@ typedef struct dnstap__socket {
     bool connecting;
     bool bare; /* the endpoint was a path alone */
     dnstap__address address;
-    char error[128];
+    char error[DNSTAP__HAS_TEXT ? 128 : 1];
 } dnstap__socket;
 
 /* What may have been meant by a path that nobody listens on. */
@@ -5364,7 +5639,8 @@ typedef struct dnstap__target {
     const char *host; /* "" when not hosted; not inside that text, as it has an end */
     uint16_t port;
 } dnstap__target;
-enum { DNSTAP__HOST_SIZE = 254 }; /* RFC 1035 §2.3.4: names have at most 253 characters */
+/* RFC 1035 §2.3.4: names have at most 253 characters */
+enum { DNSTAP__HOST_SIZE = DNSTAP__HAS_ENDPOINT ? 254 : 1 };
 
 /* What a kind's open gets. */
 typedef struct dnstap__opening {
@@ -5384,9 +5660,17 @@ typedef struct dnstap__scheme {
                 dnstap_error *error);
 } dnstap__scheme;
 
-static bool dnstap__is(const dnstap__target *target, unsigned what)
+/* What a target of this build can be: for the rest there is no code. */
+enum {
+    DNSTAP__POSSIBLE = DNSTAP__TIMED | DNSTAP__GREETS | (DNSTAP__HAS_TLS ? DNSTAP__SECURE : 0) |
+                       (DNSTAP__HAS_SOCKETS ? DNSTAP__HOSTED | DNSTAP__LISTENS : 0) |
+                       (DNSTAP__HAS_FILES ? DNSTAP__BEGUN | DNSTAP__KEEPS | DNSTAP__REOPENS : 0)
+};
+
+DNSTAP__INLINE bool dnstap__is(const dnstap__target *target, unsigned what)
 {
-    return (target->scheme->is & what) != 0;
+    if (DNSTAP__HAS_ENDPOINT) return (target->scheme->is & DNSTAP__POSSIBLE & what) != 0;
+    return ((DNSTAP__GREETS | DNSTAP__TIMED) & what) != 0; /* options.transport */
 }
 
 #if DNSTAP__HAS_SOCKETS
@@ -5450,9 +5734,27 @@ static int dnstap__open_user(const dnstap__opening *o, dnstap__medium *m, dnstap
     return DNSTAP_OK;
 }
 
-#define DNSTAP__SOCKETS_LACK (DNSTAP__HAS_SOCKETS ? NULL : "no sockets; set options.transport")
-#define DNSTAP__FILES_LACK (DNSTAP__HAS_FILES ? NULL : "no files; set options.transport")
-#define DNSTAP__TLS_LACKS "no TLS (DNSTAP_NO_TLS); use tcp://"
+#define DNSTAP__TLS_LACKS DNSTAP__TEXT("no TLS (DNSTAP_NO_TLS); use tcp://")
+
+/* options.transport, and the same below tls:// */
+static const dnstap__scheme dnstap__user_schemes[] = {
+    {NULL, NULL, DNSTAP__GREETS | DNSTAP__TIMED, dnstap__open_user},
+    {NULL, DNSTAP__HAS_TLS ? NULL : DNSTAP__TLS_LACKS,
+     DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__SECURE, dnstap__open_user}};
+
+/* The rest of text behind prefix, or NULL. */
+static const char *dnstap__behind(const char *text, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return strncmp(text, prefix, n) ? NULL : text + n;
+}
+
+#if DNSTAP__HAS_ENDPOINT
+#define DNSTAP__NO_SOCKETS_TEXT DNSTAP__TEXT("no sockets; set options.transport")
+#define DNSTAP__NO_FILES_TEXT DNSTAP__TEXT("no files; set options.transport")
+#define DNSTAP__SOCKETS_LACK (DNSTAP__HAS_SOCKETS ? NULL : DNSTAP__NO_SOCKETS_TEXT)
+#define DNSTAP__FILES_LACK (DNSTAP__HAS_FILES ? NULL : DNSTAP__NO_FILES_TEXT)
 #define DNSTAP__ON_SOCKETS (DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__LISTENS)
 
 /* clang-format off */
@@ -5465,12 +5767,9 @@ static const dnstap__scheme dnstap__schemes[] = {
      DNSTAP__ON_SOCKETS | DNSTAP__HOSTED | DNSTAP__SECURE, DNSTAP__IF_SOCKETS(dnstap__open_tcp)},
     {"file://", DNSTAP__FILES_LACK, DNSTAP__BEGUN | DNSTAP__KEEPS | DNSTAP__REOPENS,
      DNSTAP__IF_FILES(dnstap__open_file)},
-    /* options.transport, and the same below tls:// */
-    {NULL, NULL, DNSTAP__GREETS | DNSTAP__TIMED, dnstap__open_user},
-    {NULL, DNSTAP__HAS_TLS ? NULL : DNSTAP__TLS_LACKS,
-     DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__SECURE, dnstap__open_user}};
+    {NULL, NULL, 0, NULL}};
 /* clang-format on */
-enum { DNSTAP__UNIX_SCHEME = 0, DNSTAP__USER_SCHEME = 4 };
+enum { DNSTAP__UNIX_SCHEME = 0 };
 
 /* The number at text, to its end; -1: it is none, or above `most`. */
 static long dnstap__parse_number(const char *text, uint32_t most)
@@ -5527,14 +5826,6 @@ static int dnstap__parse_host(dnstap__target *e, char *out, const char *endpoint
     return DNSTAP_OK;
 }
 
-/* The rest of text behind prefix, or NULL. */
-static const char *dnstap__behind(const char *text, const char *prefix)
-{
-    size_t n = strlen(prefix);
-
-    return strncmp(text, prefix, n) ? NULL : text + n;
-}
-
 /* The kind that the text begins with; rest: what is behind the prefix. NULL: unknown. */
 static const dnstap__scheme *dnstap__scheme_of(const char *endpoint, const char **rest)
 {
@@ -5569,6 +5860,15 @@ static int dnstap__parse_endpoint(dnstap__target *e, char *host, const char *end
     e->path = rest;
     return DNSTAP_OK;
 }
+#else
+static int dnstap__parse_endpoint(dnstap__target *e, char *host, const char *endpoint, bool listens,
+                                  dnstap_error *error)
+{
+    (void)e, (void)host, (void)endpoint, (void)listens;
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                        "this build reads no endpoints; set options.transport");
+}
+#endif
 
 /* The endpoint's kind, or that of options.transport, if this build has it. */
 static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_options *o,
@@ -5584,7 +5884,7 @@ static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_optio
     e->host = host;
     if (!user || secure) result = dnstap__parse_endpoint(e, host, endpoint, o->listen, error);
     if (result < 0) return result;
-    if (user) e->scheme = &dnstap__schemes[DNSTAP__USER_SCHEME + (secure ? 1 : 0)];
+    if (user) e->scheme = &dnstap__user_schemes[secure ? 1 : 0];
     if (!e->scheme->lacks) return DNSTAP_OK;
     return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0, "%s: this build has %s", endpoint,
                         e->scheme->lacks);
@@ -5682,7 +5982,7 @@ static int dnstap__getaddrinfo(const char *host, uint16_t port, dnstap__ip *out,
 
     memset(&hints, 0, sizeof hints);
     hints.ai_socktype = SOCK_STREAM;
-    dnstap__format(service, sizeof service, "%u", (unsigned)port);
+    dnstap__print(service, sizeof service, "%u", (unsigned)port);
     result = getaddrinfo(host, service, &hints, &list);
     *count = result ? 0 : dnstap__copy_addresses(out, list);
     if (list) freeaddrinfo(list);
@@ -5700,7 +6000,8 @@ static int dnstap__names_ask(dnstap__names *n, const dnstap_options *o)
 {
     int result = (o->resolve)(o->user, n->host, n->port, &n->list[0].any, sizeof n->list[0]);
 
-    if (result < 0) return dnstap__names_failed(n, result, 0, "options.resolve found no address");
+    if (result < 0)
+        return dnstap__names_failed(n, result, 0, DNSTAP__TEXT("options.resolve found no address"));
     n->count = 1;
     return DNSTAP_OK;
 }
@@ -5765,17 +6066,19 @@ static int dnstap__lookup_start(dnstap__names *n)
     dnstap__lookup *l = (dnstap__lookup *)DNSTAP_MALLOC(sizeof *l);
     int fds[2], result;
 
-    if (!l) return dnstap__names_failed(n, DNSTAP_NO_MEMORY, 0, "no memory to look its name up");
+    if (!l)
+        return dnstap__names_failed(n, DNSTAP_NO_MEMORY, 0,
+                                    DNSTAP__TEXT("no memory to look its name up"));
     if (dnstap__pipe(fds) < 0) {
         DNSTAP_FREE(l);
-        return dnstap__names_failed(n, DNSTAP_SYSTEM, errno, strerror(errno));
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, errno, DNSTAP__TEXT(strerror(errno)));
     }
     result = dnstap__lookup_run(n, l, fds);
     if (result) {
         close(fds[0]);
         close(fds[1]);
         DNSTAP_FREE(l);
-        return dnstap__names_failed(n, DNSTAP_SYSTEM, result, strerror(result));
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, result, DNSTAP__TEXT(strerror(result)));
     }
     n->lookup = l;
     n->fd = fds[0];
@@ -5801,8 +6104,10 @@ static int dnstap__lookup_take(dnstap__names *n)
 {
     const dnstap__lookup *l = n->lookup;
 
-    if (l->result) return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, gai_strerror(l->result));
-    if (!l->count) return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, "the name has no address");
+    if (l->result)
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, DNSTAP__TEXT(gai_strerror(l->result)));
+    if (!l->count)
+        return dnstap__names_failed(n, DNSTAP_SYSTEM, 0, DNSTAP__TEXT("the name has no address"));
     memcpy(n->list, l->addresses, sizeof n->list);
     n->count = l->count;
     return DNSTAP_OK;
@@ -5820,8 +6125,8 @@ static int dnstap__names_step(dnstap__names *n, const dnstap_options *o)
     if (dnstap__would_block(errno)) return DNSTAP_AGAIN;
     if (errno == EBADF) n->fd = -1;
     return dnstap__names_failed(n, DNSTAP_SYSTEM, errno,
-                                "look-up: the program closed its "
-                                "descriptor; it is tried again");
+                                DNSTAP__TEXT("look-up: the program closed its descriptor; it is "
+                                             "tried again"));
 }
 #else
 static void dnstap__names_leave(dnstap__names *n) { n->fd = -1; }
@@ -6103,11 +6408,11 @@ static void dnstap__peer_name(const dnstap__listener *l, const dnstap__address *
     dnstap__host_port h;
 
     if (dnstap__from_sockaddr(&from->any, &h) < 0) {
-        dnstap__format(out, size, "%s", l->endpoint);
+        dnstap__print(out, size, "%s", l->endpoint);
         return;
     }
     inet_ntop(h.address.size == 4 ? AF_INET : AF_INET6, h.address.data, host, sizeof host);
-    dnstap__format(out, size, h.address.size == 4 ? "%s:%u" : "[%s]:%u", host, (unsigned)h.port);
+    dnstap__print(out, size, h.address.size == 4 ? "%s:%u" : "[%s]:%u", host, (unsigned)h.port);
 }
 
 /* Whether accept's failure is that of one connection, which is gone: accept(2) of Linux hands out
@@ -7474,11 +7779,12 @@ static int dnstap__tls_check_options(const dnstap__tls_config *c, dnstap_error *
     const char *text = NULL;
 
     dnstap__tls_sizes(o, &in, &out);
-    if (in < DNSTAP__TLS_INPUT_MIN) text = "options.tls_input is below 837";
-    if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = "options.tls_output is below 597";
-    if (cert && !key) text = "a certificate without key; set options.key_file";
-    if (key && !cert) text = "a key without certificate; set options.cert_file";
-    if (c->set.server && !cert) text = "a server needs a certificate; set options.cert_file";
+    if (in < DNSTAP__TLS_INPUT_MIN) text = DNSTAP__TEXT("options.tls_input is below 837");
+    if (out && out < DNSTAP__TLS_OUTPUT_MIN) text = DNSTAP__TEXT("options.tls_output is below 597");
+    if (cert && !key) text = DNSTAP__TEXT("a certificate without key; set options.key_file");
+    if (key && !cert) text = DNSTAP__TEXT("a key without certificate; set options.cert_file");
+    if (c->set.server && !cert)
+        text = DNSTAP__TEXT("a server needs a certificate; set options.cert_file");
     if (o->anchors && !o->anchor_count) text = "options.anchors without anchor_count";
     if (dnstap__tls_verifies(o) && !o->ca_file && !o->ca.data && !o->anchors)
         text = "the system has no CA bundle; set options.ca_file or SSL_CERT_FILE";
@@ -8604,7 +8910,7 @@ static void dnstap__tls_subject(const dnstap__tls *t, char *out, size_t size)
         dnstap__x509_common_name(x.subject, who, sizeof who);
         if (!who[0]) dnstap__x509_who(v->leaf, v->leaf_size, who, sizeof who);
     }
-    dnstap__format(out, size, "%s", who);
+    dnstap__print(out, size, "%s", who);
 }
 
 /* A connection by c over lower, which is started before and closed by this one's close. */
@@ -8790,6 +9096,11 @@ struct dnstap_tap {
     dnstap__block block; /* all of this */
 };
 
+/* Whether it waits for sinks; where a build has none that do, the compiler leaves out what only they
+ * need, and the loops over a tap's one link. */
+#define DNSTAP__LISTENING_TAP(tap) (DNSTAP__HAS_LISTEN && (tap)->options.listen)
+#define DNSTAP__LINK_COUNT(tap) (DNSTAP__HAS_LISTEN ? (tap)->link_count : 1u)
+
 /* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
  * dnstap__give_up), and which function leads where. Any but IDLE, FINISHED and BROKEN breaks to
  * BROKEN, or, when a name has a further address and the connection had not begun, to CONNECTING.
@@ -8829,6 +9140,7 @@ static const uint16_t dnstap__ways[DNSTAP_STATE_COUNT] = {
     /* LISTENING: of a tap, never of a link */ 0};
 #undef DNSTAP__TO
 
+#if DNSTAP__HAS_TEXT
 DNSTAP_API const char *dnstap_state_name(dnstap_state state)
 {
 #define DNSTAP__X(name, text) \
@@ -8837,6 +9149,9 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state)
 #undef DNSTAP__X
     return "unknown";
 }
+#else
+DNSTAP_API const char *dnstap_state_name(dnstap_state state) { return state ? "" : ""; }
+#endif
 
 /* What producers may log: all while enabled and heard. Under the lock, for both may change. */
 static void dnstap__decide_wants(dnstap_tap *tap)
@@ -8855,10 +9170,14 @@ DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
     dnstap__mutex_unlock(&tap->lock);
 }
 
+#if DNSTAP__HAS_TEXT
 static void dnstap__say(dnstap_tap *tap, int level, const char *text)
 {
     if (tap->options.log) (tap->options.log)(tap->options.user, level, text);
 }
+#else
+#define dnstap__say(tap, level, text) ((void)(tap), (void)(level), (void)(text))
+#endif
 
 /* SO_SNDBUF to ask for. */
 static int dnstap__buffer_of(const dnstap_options *o)
@@ -8882,7 +9201,7 @@ static uint32_t dnstap__in_state(const dnstap_tap *tap, dnstap_state state)
 {
     uint32_t i, n = 0;
 
-    for (i = 0; i < tap->link_count; i++) n += tap->links[i].state == state;
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) n += tap->links[i].state == state;
     return n;
 }
 
@@ -8908,7 +9227,7 @@ static void dnstap__set_state(dnstap__link *l, dnstap_state state)
     dnstap__mutex_lock(&tap->lock);
     l->state = state;
     l->since = tap->now;
-    if (tap->options.listen) {
+    if (DNSTAP__LISTENING_TAP(tap)) {
         dnstap__show_sinks(tap);
     } else {
         tap->shown.state = state;
@@ -9076,6 +9395,7 @@ static bool dnstap__due(dnstap_tap *tap)
     return tap->rest == DNSTAP__NAP;
 }
 
+#if DNSTAP__POSIX
 /* What was published ever in all rings, in bytes. */
 static size_t dnstap__logged(const dnstap_tap *tap)
 {
@@ -9085,13 +9405,14 @@ static size_t dnstap__logged(const dnstap_tap *tap)
     for (i = 0; i < tap->ring_count; i++) sum += DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes);
     return sum;
 }
+#endif
 
 /* When there is something to send next. What was dropped is reported even when nothing moves. */
 static uint64_t dnstap__next_flush(const dnstap_tap *tap)
 {
     uint32_t i, flowing = 0;
 
-    for (i = 0; i < tap->link_count; i++)
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++)
         flowing += tap->links[i].state == DNSTAP_STARTED && !tap->links[i].stuck;
     if (!flowing) return tap->now + DNSTAP__REPORT_MS;
     if (tap->rest == DNSTAP__AWAKE || dnstap__asked(tap) || dnstap__ready(tap)) return tap->now;
@@ -9152,7 +9473,7 @@ DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type)
 /* Counts a message that was not recorded, by its cause. */
 DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 {
-    bool heard = !tap->options.drop_when_disconnected || tap->options.listen;
+    bool heard = !tap->options.drop_when_disconnected || DNSTAP__LISTENING_TAP(tap);
     bool lost = !heard && DNSTAP_LOAD(&tap->enabled);
 
     if (cause == DNSTAP_RING_FULL)
@@ -9165,7 +9486,8 @@ DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
         dnstap__add(&r->lost_disconnected, 1);
     else
         dnstap__add(&r->unwanted, 1);
-    if (!cause && tap->options.listen && DNSTAP_LOAD(&tap->enabled)) dnstap__add(&r->no_sink, 1);
+    if (!cause && DNSTAP__LISTENING_TAP(tap) && DNSTAP_LOAD(&tap->enabled))
+        dnstap__add(&r->no_sink, 1);
     if (cause || lost) DNSTAP_STORE(&tap->losses, 1);
     return cause || !lost ? cause : DNSTAP_DISCONNECTED;
 }
@@ -9358,7 +9680,7 @@ static void dnstap__release(dnstap_tap *tap, uint32_t ring)
     const dnstap__cursor *slowest = NULL, *c;
     uint32_t i;
 
-    for (i = 0; i < tap->link_count; i++) {
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) {
         c = &tap->links[i].cursors[ring];
         if (tap->links[i].state != DNSTAP_STARTED) continue;
         if (!slowest || (ptrdiff_t)(c->at - slowest->at) < 0) slowest = c;
@@ -9375,7 +9697,7 @@ static void dnstap__go_ahead(const dnstap_tap *tap, uint32_t ring, dnstap__curso
     const uint8_t *data = NULL;
     const dnstap__link *l;
 
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         if (l->state == DNSTAP_STARTED && (ptrdiff_t)(l->cursors[ring].at - c->at) > 0)
             *c = l->cursors[ring];
     while ((span = dnstap__ring_span(r, &c->at, published, &data)) > 0) {
@@ -9411,11 +9733,11 @@ static void dnstap__join(dnstap__link *l)
     dnstap_tap *tap = l->tap;
     uint32_t i;
 
-    if (tap->options.listen && !tap->shown.sinks) dnstap__empty_rings(tap);
+    if (DNSTAP__LISTENING_TAP(tap) && !tap->shown.sinks) dnstap__empty_rings(tap);
     for (i = 0, l->from = 0; i < tap->ring_count; i++) {
         l->cursors[i].at = tap->rings[i].tail;
         l->cursors[i].frames = tap->rings[i].out;
-        if (tap->options.listen) dnstap__go_ahead(tap, i, &l->cursors[i]);
+        if (DNSTAP__LISTENING_TAP(tap)) dnstap__go_ahead(tap, i, &l->cursors[i]);
         l->from += l->cursors[i].frames;
     }
 }
@@ -9598,7 +9920,7 @@ static int dnstap__break(dnstap__link *l, int code, int sys_errno, const char *w
     bool handshake = l->state == DNSTAP_SECURING || l->state == DNSTAP_GREETING;
     bool stood = l->state == DNSTAP_STARTED && tap->now - l->since >= DNSTAP__STEADY_MS;
 
-    if (tap->options.listen) return dnstap__part(l, code, why);
+    if (DNSTAP__LISTENING_TAP(tap)) return dnstap__part(l, code, why);
     dnstap__fail(&error, code, sys_errno, "%s: %s", dnstap__where(tap), why);
     dnstap__show_failure(tap, &error);
     if (handshake && dnstap__next_address(l)) return dnstap__enter(l, DNSTAP_CONNECTING);
@@ -9610,10 +9932,12 @@ static int dnstap__break(dnstap__link *l, int code, int sys_errno, const char *w
 static const char *dnstap__why_closed(const dnstap__link *l)
 {
     if (l->state == DNSTAP_GREETING)
-        return "closed by the sink before it accepted; does it take " DNSTAP_FRAME_CONTENT_TYPE "?";
+        return DNSTAP__TEXT(
+            "closed by the sink before it accepted; does it take " DNSTAP_FRAME_CONTENT_TYPE "?");
     if (l->tap->options.unidirectional)
-        return "closed by the sink; does it expect a handshake (options.unidirectional is set)?";
-    return "closed by the sink";
+        return DNSTAP__TEXT(
+            "closed by the sink; does it expect a handshake (options.unidirectional is set)?");
+    return DNSTAP__TEXT("closed by the sink");
 }
 
 /* The same, with what the transport has to say. */
@@ -9632,8 +9956,8 @@ static const char *dnstap__why_refused(const dnstap__link *l)
     uint32_t type = dnstap__frame_writer_heard(&l->writer);
 
     if (type == DNSTAP_CONTROL_READY || type == DNSTAP_CONTROL_START)
-        return "it sends dnstap, too; connect a producer to a sink, not to a tap";
-    return "the sink does not speak Frame Streams with dnstap";
+        return DNSTAP__TEXT("it sends dnstap, too; connect a producer to a sink, not to a tap");
+    return DNSTAP__TEXT("the sink does not speak Frame Streams with dnstap");
 }
 
 static int dnstap__break_stream(dnstap__link *l, int result)
@@ -9665,9 +9989,9 @@ static bool dnstap__over(const dnstap_tap *tap)
 
     if (!DNSTAP_LOAD_ACQUIRE(&tap->asked.close)) return false;
     if (tap->now >= tap->asked.close_at) return true;
-    for (i = 0; i < tap->link_count; i++)
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++)
         if (!dnstap__link_over(&tap->links[i])) return false;
-    return tap->options.listen || !dnstap__queued(tap);
+    return DNSTAP__LISTENING_TAP(tap) || !dnstap__queued(tap);
 }
 
 #if DNSTAP__HAS_TLS
@@ -9676,7 +10000,7 @@ static bool dnstap__store_in_use(const dnstap_tap *tap)
 {
     const dnstap__link *l;
 
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         if (l->state == DNSTAP_SECURING && l->tls->store != tap->tls_config->current) return true;
     return false;
 }
@@ -9708,7 +10032,7 @@ static void dnstap__show_subject(dnstap__link *l)
 {
     char subject[sizeof l->peer->subject];
 
-    if (!l->tls || !l->tap->options.listen) return;
+    if (!l->tls || !DNSTAP__LISTENING_TAP(l->tap)) return;
     dnstap__tls_subject(l->tls, subject, sizeof subject);
     dnstap__mutex_lock(&l->tap->lock);
     memcpy(l->peer->subject, subject, sizeof subject);
@@ -9838,7 +10162,7 @@ static int dnstap__begin(dnstap__link *l)
     dnstap_tap *tap = l->tap;
 
     if (!dnstap__is(&tap->target, DNSTAP__KEEPS)) dnstap__recover(tap);
-    if (tap->options.listen) dnstap__say_of(l, DNSTAP_LOG_INFO, "connected", 0);
+    if (DNSTAP__LISTENING_TAP(tap)) dnstap__say_of(l, DNSTAP_LOG_INFO, "connected", 0);
     dnstap__join(l);
     dnstap__mutex_lock(&tap->lock);
     tap->shown.send_buffer = dnstap__send_buffer(&l->lower);
@@ -9853,7 +10177,7 @@ static bool dnstap__crowded(const dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
 
-    return l->writer.state == DNSTAP_WRITER_START && tap->options.listen &&
+    return l->writer.state == DNSTAP_WRITER_START && DNSTAP__LISTENING_TAP(tap) &&
            tap->shown.sinks >= tap->options.max_sinks;
 }
 
@@ -9863,7 +10187,7 @@ static int dnstap__in_greeting(dnstap__link *l)
 
     if (dnstap__crowded(l))
         return dnstap__break(l, DNSTAP_NO_PLACE, 0,
-                             "all places are taken; raise options.max_sinks");
+                             DNSTAP__TEXT("all places are taken; raise options.max_sinks"));
     result = dnstap__send_control(l);
     if (result > 0 && l->writer.state == DNSTAP_WRITER_ACCEPT) result = dnstap__receive(l);
     if (result < 0) return dnstap__break_stream(l, result);
@@ -9879,12 +10203,13 @@ static int dnstap__hear(dnstap__link *l)
 
     if (!l->stuck) l->events = 0;
     if (l->ready & ~DNSTAP_POLLOUT) result = dnstap__receive(l);
-    if (result == DNSTAP_BAD_FRAME && l->tap->options.listen) {
+    if (result == DNSTAP_BAD_FRAME && DNSTAP__LISTENING_TAP(l->tap)) {
         dnstap__writer_resume(&l->writer, l->writer.bidirectional);
         result = DNSTAP__WAIT;
     }
-    if (l->tap->options.listen && l->chatter > DNSTAP__CHATTER)
-        return dnstap__break(l, DNSTAP_BAD_FRAME, 0, "it sends and sends; a sink only receives");
+    if (DNSTAP__LISTENING_TAP(l->tap) && l->chatter > DNSTAP__CHATTER)
+        return dnstap__break(l, DNSTAP_BAD_FRAME, 0,
+                             DNSTAP__TEXT("it sends and sends; a sink only receives"));
     return result < 0 ? dnstap__break_stream(l, result) : DNSTAP__WAIT;
 }
 
@@ -9920,7 +10245,7 @@ static int dnstap__in_broken(dnstap__link *l)
 {
     dnstap__dialler *dial = &l->tap->dial;
 
-    if (l->tap->options.listen) return dnstap__enter(l, DNSTAP_IDLE);
+    if (DNSTAP__LISTENING_TAP(l->tap)) return dnstap__enter(l, DNSTAP_IDLE);
     if (DNSTAP_LOAD(&l->tap->asked.close) && dial->retry_at > l->since + DNSTAP__BACKOFF_MIN)
         dial->retry_at = l->since + DNSTAP__BACKOFF_MIN;
     if (dnstap__take_reopen(l->tap))
@@ -9935,7 +10260,8 @@ static uint64_t dnstap__deadline(const dnstap__link *l)
 {
     uint64_t timeout = (uint64_t)l->tap->options.timeout_ms;
 
-    if (l->state == DNSTAP_STARTED && l->stuck && l->tap->options.listen) return l->stuck + timeout;
+    if (l->state == DNSTAP_STARTED && l->stuck && DNSTAP__LISTENING_TAP(l->tap))
+        return l->stuck + timeout;
     if (l->state == DNSTAP_IDLE || l->state == DNSTAP_STARTED || l->state >= DNSTAP_FINISHED)
         return UINT64_MAX;
     return l->since + timeout;
@@ -10035,7 +10361,7 @@ static size_t dnstap__pass(const dnstap__link *l, uint32_t ring, const uint8_t *
     const dnstap__link *k;
     size_t known, whole;
 
-    for (k = tap->links; k < tap->links + tap->link_count; k++) {
+    for (k = tap->links; k < tap->links + DNSTAP__LINK_COUNT(tap); k++) {
         other = &k->cursors[ring];
         if (k->state == DNSTAP_STARTED && other->at - c->at <= n &&
             other->at - c->at > at->at - c->at)
@@ -10153,7 +10479,7 @@ static bool dnstap__lags(const dnstap__link *l)
 
     for (i = 0; i < tap->ring_count; i++) {
         if (!dnstap__too_far_behind(tap, &tap->rings[i], &l->cursors[i])) continue;
-        for (other = tap->links; other < tap->links + tap->link_count; other++)
+        for (other = tap->links; other < tap->links + DNSTAP__LINK_COUNT(tap); other++)
             if (other->state == DNSTAP_STARTED &&
                 (ptrdiff_t)(other->cursors[i].at - l->cursors[i].at) > 0)
                 return true;
@@ -10165,11 +10491,11 @@ static void dnstap__cut_laggards(dnstap_tap *tap)
 {
     dnstap__link *l;
 
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         if (l->state == DNSTAP_STARTED && l->stuck && dnstap__lags(l))
             dnstap__break(l, DNSTAP_TIMEOUT, 0,
-                          "too slow: it is behind by more than options.max_lag; raise that, or "
-                          "ring_size");
+                          DNSTAP__TEXT("too slow: it is behind by more than options.max_lag; raise "
+                                       "that, or ring_size"));
 }
 
 /* All started links in turn, as far as the budget goes; then sleeps, unless there is more to do, or
@@ -10183,15 +10509,15 @@ static int dnstap__flow(dnstap_tap *tap)
 
     if (due) dnstap__disarm(tap);
     if (due) dnstap__see(tap);
-    for (i = 0; i < tap->link_count; i++) {
-        at = (first + i) % tap->link_count;
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) {
+        at = (first + i) % DNSTAP__LINK_COUNT(tap);
         l = &tap->links[at];
         if (l->state != DNSTAP_STARTED || !(due || (l->stuck && l->ready & ~DNSTAP_POLLIN)))
             continue;
-        if (tap->budget) tap->desk.next = (at + 1) % tap->link_count;
+        if (tap->budget) tap->desk.next = (at + 1) % DNSTAP__LINK_COUNT(tap);
         states[tap->budget ? dnstap__flow_link(l) : DNSTAP__MORE]++;
     }
-    if (tap->link_count > 1) dnstap__cut_laggards(tap);
+    if (DNSTAP__LINK_COUNT(tap) > 1) dnstap__cut_laggards(tap);
     if (states[DNSTAP__GONE]) return DNSTAP__GO;
     if (!due || states[DNSTAP__MORE] || !states[DNSTAP__EMPTY]) return DNSTAP__WAIT;
     DNSTAP_STORE(&tap->asked.hurry, 0);
@@ -10261,7 +10587,7 @@ static dnstap__link *dnstap__oldest(const dnstap_tap *tap, bool spoke, uint32_t 
 {
     dnstap__link *l, *oldest = NULL;
 
-    for (*count = 0, l = tap->links; l < tap->links + tap->link_count; l++) {
+    for (*count = 0, l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++) {
         if (!dnstap__pending(l) || (dnstap__handshake_bytes(l) > 0) != spoke) continue;
         if (!oldest || (int32_t)(l->peer->number - oldest->peer->number) < 0) oldest = l;
         ++*count;
@@ -10285,7 +10611,7 @@ static dnstap__link *dnstap__place(dnstap_tap *tap)
 {
     dnstap__link *l, *place = NULL;
 
-    for (l = tap->links; l < tap->links + tap->link_count; l++) {
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++) {
         if (l->state == DNSTAP_BROKEN || l->state == DNSTAP_FINISHED) dnstap__enter(l, DNSTAP_IDLE);
         if (l->state == DNSTAP_IDLE) place = l;
     }
@@ -10293,8 +10619,8 @@ static dnstap__link *dnstap__place(dnstap_tap *tap)
     place = dnstap__who_yields(tap);
     if (!place) return NULL;
     dnstap__part(place, DNSTAP_NO_PLACE,
-                 "a newer connection takes its place, as it has not shaken hands; raise "
-                 "options.max_pending");
+                 DNSTAP__TEXT("a newer connection takes its place, as it has not shaken hands; "
+                              "raise options.max_pending"));
     dnstap__enter(place, DNSTAP_IDLE);
     return place;
 }
@@ -10306,7 +10632,7 @@ static void dnstap__show_peer(dnstap__link *l, const char *address)
     dnstap__mutex_lock(&tap->lock);
     memset(l->peer, 0, sizeof *l->peer);
     l->peer->number = ++tap->desk.numbers;
-    dnstap__format(l->peer->address, sizeof l->peer->address, "%s", address);
+    dnstap__print(l->peer->address, sizeof l->peer->address, "%s", address);
     tap->shown.accepted++;
     dnstap__mutex_unlock(&tap->lock);
 }
@@ -10344,7 +10670,8 @@ static void dnstap__rest_from_accepting(dnstap_tap *tap)
 
 static bool dnstap__accepts(const dnstap_tap *tap)
 {
-    return tap->options.listen && tap->now >= tap->desk.pause && !DNSTAP_LOAD(&tap->asked.close);
+    return DNSTAP__LISTENING_TAP(tap) && tap->now >= tap->desk.pause &&
+           !DNSTAP_LOAD(&tap->asked.close);
 }
 
 /* Whether one more may come in: into a free place, or for another one, but nobody goes before he
@@ -10354,7 +10681,7 @@ static bool dnstap__has_place(const dnstap_tap *tap, bool first)
     uint32_t i;
 
     if (tap->shown.pending < tap->options.max_pending) return true;
-    for (i = 0; first && i < tap->link_count; i++)
+    for (i = 0; first && i < DNSTAP__LINK_COUNT(tap); i++)
         if (dnstap__unheard(&tap->links[i])) return false;
     return first;
 }
@@ -10438,7 +10765,7 @@ static void dnstap__count_peers(const dnstap_tap *tap, dnstap_status *s)
     const dnstap__link *l;
     dnstap_peer p;
 
-    for (l = tap->links; l < tap->links + tap->link_count; l++) {
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++) {
         if (l->state != DNSTAP_STARTED) continue;
         dnstap__count_peer(l, &p);
         s->behind += p.behind;
@@ -10463,7 +10790,7 @@ static void dnstap__count(dnstap_tap *tap, dnstap_status *s)
     *s = tap->shown;
     s->recorded = total[DNSTAP__RECORDED];
     s->queued = s->recorded - total[DNSTAP__OUT];
-    if (tap->options.listen)
+    if (DNSTAP__LISTENING_TAP(tap))
         dnstap__count_peers(tap, s);
     else
         s->sent = total[DNSTAP__OUT] - s->discarded;
@@ -10533,9 +10860,9 @@ static uint64_t dnstap__link_due(const dnstap__link *l)
     bool idle = l->state == DNSTAP_STARTED && !l->stuck;
     uint64_t at = dnstap__deadline(l), look = tap->now + (idle ? 100u : 5u);
 
-    if (l->state == DNSTAP_IDLE) return tap->options.listen ? UINT64_MAX : tap->now;
+    if (l->state == DNSTAP_IDLE) return DNSTAP__LISTENING_TAP(tap) ? UINT64_MAX : tap->now;
     if (l->state == DNSTAP_FINISHED) return DNSTAP_LOAD(&tap->asked.close) ? UINT64_MAX : tap->now;
-    if (l->state == DNSTAP_BROKEN) at = tap->options.listen ? tap->now : tap->dial.retry_at;
+    if (l->state == DNSTAP_BROKEN) at = DNSTAP__LISTENING_TAP(tap) ? tap->now : tap->dial.retry_at;
     if (l->state < DNSTAP_STARTED && l->ready) at = tap->now; /* its turn has not come */
     if (dnstap__reading(l)) at = tap->now;
     return at > look && dnstap__blind(l) ? look : at;
@@ -10547,7 +10874,7 @@ static uint64_t dnstap__next_turn(const dnstap_tap *tap)
     uint64_t at = UINT64_MAX, due;
     uint32_t i;
 
-    for (i = 0; i < tap->link_count; i++) {
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) {
         due = dnstap__link_due(&tap->links[i]);
         if (due < at) at = due;
     }
@@ -10586,7 +10913,7 @@ static void dnstap__tell_loop(dnstap_tap *tap)
     int listener = dnstap__accepts(tap) ? tap->desk.listener.fd : -1;
     uint32_t i;
 
-    for (i = 0; tap->options.watch && i < tap->link_count; i++)
+    for (i = 0; tap->options.watch && i < DNSTAP__LINK_COUNT(tap); i++)
         dnstap__tell_of_link(&tap->links[i]);
     if (tap->options.watch && listener != tap->desk.watched) {
         dnstap__watch(tap, tap->desk.listener.fd, listener >= 0 ? DNSTAP_POLLIN : 0);
@@ -10617,8 +10944,8 @@ static int dnstap__step_link(dnstap__link *l)
     size_t before = dnstap__handshake_bytes(l);
     int result;
 
-    if (tap->options.listen && l->state == DNSTAP_IDLE) return DNSTAP__WAIT;
-    if (tap->options.listen && l->state < DNSTAP_FINISHED && !l->ready &&
+    if (DNSTAP__LISTENING_TAP(tap) && l->state == DNSTAP_IDLE) return DNSTAP__WAIT;
+    if (DNSTAP__LISTENING_TAP(tap) && l->state < DNSTAP_FINISHED && !l->ready &&
         tap->now < dnstap__deadline(l) && !dnstap__blind(l))
         return DNSTAP__WAIT;
     if (l->tls && l->state == DNSTAP_SECURING && !tap->desk.steps) return DNSTAP__WAIT;
@@ -10634,13 +10961,13 @@ static int dnstap__steps(dnstap_tap *tap)
     int more = DNSTAP__WAIT;
     uint32_t i;
 
-    for (i = 0; i < tap->link_count; i++)
-        more |= dnstap__step_link(&tap->links[(tap->desk.turn + i) % tap->link_count]);
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++)
+        more |= dnstap__step_link(&tap->links[(tap->desk.turn + i) % DNSTAP__LINK_COUNT(tap)]);
     if (dnstap__in_state(tap, DNSTAP_STARTED))
         more |= dnstap__flow(tap);
-    else if (tap->options.listen)
+    else if (DNSTAP__LISTENING_TAP(tap))
         dnstap__empty_rings(tap);
-    for (i = 0; i < tap->link_count; i++)
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++)
         if (tap->links[i].state == DNSTAP_STARTED && more == DNSTAP__WAIT) tap->links[i].ready = 0;
     return more;
 }
@@ -10657,7 +10984,7 @@ static void dnstap__turn(dnstap_tap *tap)
     while (!dnstap__over(tap) && dnstap__steps(tap) == DNSTAP__GO && ++steps < DNSTAP__TURNS) {
     }
     dnstap__report(tap);
-    tap->desk.turn = (tap->desk.turn + 1) % tap->link_count;
+    tap->desk.turn = (tap->desk.turn + 1) % DNSTAP__LINK_COUNT(tap);
 }
 
 /* A wake-up descriptor in place of one that was closed, or that other processes have, too. Calls
@@ -10692,7 +11019,7 @@ DNSTAP__COLD bool dnstap__own(dnstap_tap *tap)
 {
     size_t process = dnstap__process();
 
-    if (tap->options.listen && tap->desk.pause == UINT64_MAX) return false;
+    if (DNSTAP__LISTENING_TAP(tap) && tap->desk.pause == UINT64_MAX) return false;
     if (!tap->owner) {
         if (process != tap->opener) {
             if (!tap->options.wake) dnstap__renew_waker(tap);
@@ -10740,7 +11067,7 @@ DNSTAP_API int dnstap_service(dnstap_tap *tap)
     dnstap__tick(tap, tap->now);
     time = tap->now >= tap->look_at;
     look = time || dnstap__called_for(tap);
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         if (look || l->state != DNSTAP_STARTED || l->stuck) l->ready = DNSTAP__ANY;
     if (look) tap->desk.ready = DNSTAP__ANY;
     if (time) {
@@ -10767,10 +11094,10 @@ static int dnstap__fill_pollfds(dnstap_tap *tap, struct pollfd *fds, int max, in
 
     *timeout_ms = dnstap__timeout(tap);
     if (dnstap__accepts(tap)) n = dnstap__add_pollfd(fds, n, max, tap->desk.listener.fd, POLLIN);
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         n = dnstap__add_pollfd(fds, n, max, dnstap__link_fd(l), dnstap__link_events(l));
     tap->polled = n;
-    if (n < max || max >= DNSTAP_POLLFDS + (int)tap->link_count) return n;
+    if (n < max || max >= DNSTAP_POLLFDS + (int)DNSTAP__LINK_COUNT(tap)) return n;
     if ((unsigned)*timeout_ms > 5) *timeout_ms = 5; /* what may have found no room */
     tap->due_at = 0;
     return n;
@@ -10791,8 +11118,8 @@ static void dnstap__take_found(dnstap_tap *tap, const struct pollfd *fds, int n)
 
     (void)dnstap__found(&next, end, tap->waker.out);
     tap->desk.ready = dnstap__found(&next, end, tap->desk.listener.fd);
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
-        if (l->state == DNSTAP_STARTED || tap->options.listen)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
+        if (l->state == DNSTAP_STARTED || DNSTAP__LISTENING_TAP(tap))
             l->ready = (short)(l->ready | dnstap__found(&next, end, dnstap__link_fd(l)));
         else
             l->ready = DNSTAP__ANY;
@@ -10834,9 +11161,9 @@ static bool dnstap__calm(dnstap_tap *tap, const struct pollfd *fds, int n)
     if (tap->polled != n) return false;
     for (i = 0; i < n; i++)
         if (fds[i].revents) return false;
-    for (l = tap->links; l < tap->links + tap->link_count; l++)
+    for (l = tap->links; l < tap->links + DNSTAP__LINK_COUNT(tap); l++)
         if (l->ready) return false;
-    return !(tap->options.listen && tap->desk.ready) && !dnstap__due(tap);
+    return !(DNSTAP__LISTENING_TAP(tap) && tap->desk.ready) && !dnstap__due(tap);
 }
 
 static void dnstap__take_revents(dnstap_tap *tap, const struct pollfd *fds, int n)
@@ -10857,7 +11184,7 @@ DNSTAP_API int dnstap_service_fds(dnstap_tap *tap, const struct pollfd *fds, int
 /* One wait and one turn, of the tap's thread or of a call that waits. */
 static void dnstap__wait_and_turn(dnstap_tap *tap, int longest_ms)
 {
-    int max = DNSTAP_POLLFDS + (int)tap->link_count, timeout, n;
+    int max = DNSTAP_POLLFDS + (int)DNSTAP__LINK_COUNT(tap), timeout, n;
     uint64_t at_least;
 
     dnstap__tick(tap, tap->now);
@@ -10989,7 +11316,7 @@ static void dnstap__disconnect_all(dnstap_tap *tap)
     uint32_t i;
 
     dnstap__end_lookup(&tap->links[0]);
-    for (i = 0; i < tap->link_count; i++) dnstap__disconnect(&tap->links[i]);
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) dnstap__disconnect(&tap->links[i]);
 }
 
 /* Of the parent's threads only the calling one is left. */
@@ -11031,10 +11358,10 @@ DNSTAP_API int dnstap_after_fork(dnstap_tap *tap)
     tap->calls = tap->calls_seen = 0;
     tap->now = dnstap__now(tap);
     tap->dial.backoff = DNSTAP__BACKOFF_MIN;
-    for (i = 0; i < tap->link_count; i++) dnstap__link_reset(&tap->links[i]);
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) dnstap__link_reset(&tap->links[i]);
     dnstap__waker_close(&tap->waker);
     dnstap__barrier_open();
-    if (tap->options.listen) return dnstap__forget_listener(tap);
+    if (DNSTAP__LISTENING_TAP(tap)) return dnstap__forget_listener(tap);
     return tap->options.wake ? DNSTAP_OK : dnstap__waker_open(&tap->waker);
 }
 
@@ -11061,7 +11388,7 @@ DNSTAP_API int dnstap_get_peers(dnstap_tap *tap, dnstap_peer *peers, int max)
     int n = 0, k;
 
     dnstap__mutex_lock(&tap->lock);
-    for (i = 0; tap->options.listen && i < tap->link_count && n < max; i++) {
+    for (i = 0; DNSTAP__LISTENING_TAP(tap) && i < DNSTAP__LINK_COUNT(tap) && n < max; i++) {
         const dnstap__link *l = &tap->links[i];
 
         if (l->state != DNSTAP_IDLE && l->state < DNSTAP_FINISHED)
@@ -11095,10 +11422,10 @@ typedef struct dnstap__setup {
     dnstap__target target;
     dnstap_bytes identity, version;
     uint32_t ring_count, link_count;
-    bool dry;                     /* nothing is opened: would it be refused? */
-    char host[DNSTAP__HOST_SIZE]; /* the target's */
-    char host_name[256];          /* this machine's */
-    char base[DNSTAP__PATH_SIZE]; /* of relative paths */
+    bool dry;                                /* nothing is opened: would it be refused? */
+    char host[DNSTAP__HOST_SIZE];            /* the target's */
+    char host_name[DNSTAP__POSIX ? 256 : 1]; /* this machine's */
+    char base[DNSTAP__PATH_SIZE];            /* of relative paths */
 } dnstap__setup;
 
 /* The smallest power of two that is no less than n; 0: there is none. */
@@ -11151,6 +11478,9 @@ static int dnstap__resolve_sizes(dnstap__setup *s, dnstap_error *error)
     size_t each = o->full ? 512 : 128, messages;
     dnstap__extra extra;
 
+    if (!DNSTAP__HAS_EXTRA && o->extra && *o->extra)
+        return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                            "this build has no templates; leave extra out");
     if (o->extra && strlen(o->extra) > DNSTAP_TEMPLATE_MAX)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "extra has %lu bytes; give at most %d",
                             (unsigned long)strlen(o->extra), (int)DNSTAP_TEMPLATE_MAX);
@@ -11205,6 +11535,9 @@ static int dnstap__resolve_listen(dnstap__setup *s, dnstap_error *error)
 
     s->link_count = 1;
     if (!o->listen) return DNSTAP_OK;
+    if (!DNSTAP__HAS_LISTEN)
+        return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                            "this build has no taps that listen; let it connect");
     if (!o->max_sinks) o->max_sinks = 16;
     if (!o->max_pending) o->max_pending = 8;
     if (!o->max_lag) o->max_lag = o->ring_size / 4 * 3;
@@ -11310,7 +11643,7 @@ static int dnstap__open_tls(dnstap_tap *tap, bool dry, dnstap_error *error)
 
     set.dry = dry;
     result = dnstap__tls_load(tap->tls_config, &set, error);
-    if (result == DNSTAP_OK && !tap->options.listen) dnstap__secure(&tap->links[0]);
+    if (result == DNSTAP_OK && !DNSTAP__LISTENING_TAP(tap)) dnstap__secure(&tap->links[0]);
     return result;
 }
 #else
@@ -11510,10 +11843,10 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
 
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
     tap->desk.listener.dry = s->dry;
-    if (!tap->options.listen) result = dnstap__open_link(tap, s, error);
+    if (!DNSTAP__LISTENING_TAP(tap)) result = dnstap__open_link(tap, s, error);
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
         result = dnstap__open_tls(tap, s->dry, error);
-    if (result == DNSTAP_OK && tap->options.listen) result = dnstap__open_desk(tap, error);
+    if (result == DNSTAP_OK && DNSTAP__LISTENING_TAP(tap)) result = dnstap__open_desk(tap, error);
     return result;
 }
 
@@ -11541,7 +11874,7 @@ static void dnstap__start_values(dnstap_tap *tap)
     tap->shown.rings = tap->ring_count;
     tap->desk.listener.fd = tap->desk.watched = -1;
     dnstap__mutex_open(&tap->lock);
-    for (i = 0; i < tap->link_count; i++) dnstap__link_reset(&tap->links[i]);
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++) dnstap__link_reset(&tap->links[i]);
 }
 
 /* Takes back what was opened. Returns NULL. */
@@ -11606,6 +11939,7 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *
     return tap;
 }
 
+#if DNSTAP__HAS_TEXT
 /* Options that came from text: names the line, and what CoreDNS, which looks later, would do. */
 static void dnstap__name_line(const dnstap_options *o, dnstap_error *error)
 {
@@ -11621,6 +11955,12 @@ static void dnstap__name_line(const dnstap_options *o, dnstap_error *error)
     if (o->coredns && error->code != DNSTAP_UNSUPPORTED && error->code != DNSTAP_NO_MEMORY)
         strcat(error->text, rest);
 }
+#else
+static void dnstap__name_line(const dnstap_options *o, dnstap_error *error)
+{
+    if (error) error->line = (int)o->line;
+}
+#endif
 
 DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
                                       dnstap_error *error)
@@ -11721,9 +12061,10 @@ static void dnstap__part_all(dnstap_tap *tap)
 {
     uint32_t i;
 
-    for (i = 0; i < tap->link_count; i++)
+    for (i = 0; i < DNSTAP__LINK_COUNT(tap); i++)
         if (tap->links[i].state == DNSTAP_STARTED)
-            dnstap__part(&tap->links[i], DNSTAP_TIMEOUT, "did not take all before the close");
+            dnstap__part(&tap->links[i], DNSTAP_TIMEOUT,
+                         DNSTAP__TEXT("did not take all before the close"));
     dnstap__empty_rings(tap);
 }
 
@@ -11743,7 +12084,7 @@ static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
     }
     dnstap__watch(tap, tap->waker.out, 0);
     dnstap__watch(tap, tap->desk.watched, 0);
-    if (tap->options.listen) dnstap__part_all(tap);
+    if (DNSTAP__LISTENING_TAP(tap)) dnstap__part_all(tap);
     if (tap->options.timer) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
@@ -12207,9 +12548,9 @@ static const char *dnstap__end_text(const dnstap_frame_reader *r)
     bool silent = !r->have &&
                   r->state == (r->bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START);
 
-    if (r->skip) return "ends inside a frame that is larger than max_frame";
-    if (silent) return "is empty";
-    return dnstap__is_early(r) ? "ends before START" : NULL;
+    if (r->skip) return DNSTAP__TEXT("ends inside a frame that is larger than max_frame");
+    if (silent) return DNSTAP__TEXT("is empty");
+    return dnstap__is_early(r) ? DNSTAP__TEXT("ends before START") : NULL;
 }
 
 static dnstap_sink_end dnstap__end_of_file(const dnstap_frame_reader *r)
@@ -12242,7 +12583,7 @@ static void dnstap__fill_closed(const dnstap__source *s, dnstap_received *out, i
 /* What its transport has to say of a failure. */
 static const char *dnstap__source_error(const dnstap_transport *t)
 {
-    return t->error ? (t->error)(t->self) : strerror(errno);
+    return t->error ? (t->error)(t->self) : DNSTAP__TEXT(strerror(errno));
 }
 
 /* Counts an end, and keeps it if it is a failure. Returns whether it is. */
@@ -12358,7 +12699,7 @@ static int dnstap__open_input(dnstap_sink *sink, dnstap_error *error)
     s->number = ++sink->numbers;
     sink->status.connections = sink->status.open = 1;
     dnstap_frame_reader_init(&s->reader, s->reader.buffer, s->reader.size, false);
-    dnstap__format(s->peer, sizeof s->peer, "%s", sink->target.path);
+    dnstap__print(s->peer, sizeof s->peer, "%s", sink->target.path);
     return DNSTAP_OK;
 }
 
@@ -12585,7 +12926,8 @@ static int dnstap__source_late(dnstap_sink *sink, dnstap__source *s)
     dnstap__names_leave(&sink->dial.names);
     if (s->state > DNSTAP_STARTED) return dnstap__drop(sink, s, DNSTAP_OK, NULL);
     if (s->state == DNSTAP_STARTED)
-        return dnstap__drop(sink, s, DNSTAP_TIMEOUT, "silent for longer than idle_ms");
+        return dnstap__drop(sink, s, DNSTAP_TIMEOUT,
+                            DNSTAP__TEXT("silent for longer than idle_ms"));
     if (s->state == DNSTAP_SECURING) return dnstap__drop_transport(sink, s, DNSTAP_TIMEOUT);
     dnstap__format(text, sizeof text, "no progress in %d ms while %s%s", sink->options.timeout_ms,
                    dnstap_state_name(s->state), greets ? "; " DNSTAP__IS_TAP : "");
@@ -12904,7 +13246,7 @@ static void dnstap__add_source(dnstap_sink *sink, dnstap__source *s, int fd, con
     dnstap__renew_sink(sink);
     s->lower = dnstap__socket_adopt(&s->medium.socket, fd, sink->listener.family, 0);
     dnstap__secure_source(sink, s);
-    dnstap__format(s->peer, sizeof s->peer, "%s", peer);
+    dnstap__print(s->peer, sizeof s->peer, "%s", peer);
     dnstap__source_enter(sink, s, DNSTAP_SECURING);
     dnstap__count_source(sink, s, "");
     dnstap__serve(sink, s);
@@ -12970,7 +13312,7 @@ static int dnstap__open_dialler(dnstap_sink *sink, dnstap_error *error)
     memset(&o, 0, sizeof o);
     o.endpoint = sink->common.endpoint;
     o.target = &sink->target;
-    dnstap__format(s->peer, sizeof s->peer, "%s", o.endpoint);
+    dnstap__print(s->peer, sizeof s->peer, "%s", o.endpoint);
     result = (sink->target.scheme->open)(&o, &s->medium, &s->lower, error);
     if (result < 0) return result;
     dnstap__secure_source(sink, s);
@@ -13486,25 +13828,45 @@ typedef struct dnstap__words {
     bool ours;     /* has what CoreDNS does not */
 } dnstap__words;
 
+/* Hands an objection on, with its place. */
+static int dnstap__settle(dnstap__words *w, dnstap__objection objection, dnstap_error *error)
+{
+    bool fatal = objection == DNSTAP__WRONG || (objection == DNSTAP__ODD && !w->how.lenient);
+
+    error->line = w->line;
+    error->column = w->column;
+    if (fatal) w->error = *error;
+    if (!fatal && w->how.warning) (w->how.warning)(w->how.user, error);
+    return fatal ? DNSTAP_BAD_OPTION : DNSTAP_OK;
+}
+
+#if DNSTAP__HAS_TEXT
 DNSTAP__PRINTF(3, 4)
 static int dnstap__object(dnstap__words *w, dnstap__objection objection, const char *format, ...)
 {
-    bool fatal = objection == DNSTAP__WRONG || (objection == DNSTAP__ODD && !w->how.lenient);
     dnstap_error error;
     va_list args;
     size_t n;
 
     dnstap__fail(&error, DNSTAP_BAD_OPTION, 0, "line %d, column %d: ", w->line, w->column);
-    error.line = w->line;
-    error.column = w->column;
     n = strlen(error.text);
     va_start(args, format);
     dnstap__vformat(error.text + n, sizeof error.text - n, format, args);
     va_end(args);
-    if (fatal) w->error = error;
-    if (!fatal && w->how.warning) (w->how.warning)(w->how.user, &error);
-    return fatal ? DNSTAP_BAD_OPTION : DNSTAP_OK;
+    return dnstap__settle(w, objection, &error);
 }
+#else
+#define dnstap__object(w, objection, ...) \
+    (DNSTAP__UNSAID(__VA_ARGS__), dnstap__object_code(w, objection))
+
+static int dnstap__object_code(dnstap__words *w, dnstap__objection objection)
+{
+    dnstap_error error;
+
+    dnstap__fail_code(&error, DNSTAP_BAD_OPTION, 0);
+    return dnstap__settle(w, objection, &error);
+}
+#endif
 
 /* The beginning of s, for a message. */
 static const char *dnstap__show_text(dnstap__words *w, const char *s)
@@ -14030,11 +14392,11 @@ static const char *dnstap__misfit(unsigned needs, const dnstap_options *o)
 {
     bool local = *o->endpoint == '/' || dnstap__behind(o->endpoint, "unix://") != NULL;
 
-    if ((needs & DNSTAP__LISTENING) && !o->listen) return "is for taps that listen";
-    if ((needs & DNSTAP__DIALLING) && o->listen) return "is for taps that connect";
+    if ((needs & DNSTAP__LISTENING) && !o->listen) return DNSTAP__TEXT("is for taps that listen");
+    if ((needs & DNSTAP__DIALLING) && o->listen) return DNSTAP__TEXT("is for taps that connect");
     if ((needs & DNSTAP__SECURED) && !dnstap__behind(o->endpoint, "tls://"))
-        return "is for tls:// only";
-    if ((needs & DNSTAP__ON_UNIX) && !local) return "is for unix sockets only";
+        return DNSTAP__TEXT("is for tls:// only");
+    if ((needs & DNSTAP__ON_UNIX) && !local) return DNSTAP__TEXT("is for unix sockets only");
     return NULL;
 }
 
@@ -14417,11 +14779,11 @@ static const char *dnstap__number_word(const dnstap__property *p, long n, char *
     unsigned long v = (unsigned long)n;
 
     if (p->kind == DNSTAP__MODE)
-        dnstap__format(out, size, "0%lu%lu%lu", v >> 6, v >> 3 & 7, v & 7);
+        dnstap__print(out, size, "0%lu%lu%lu", v >> 6, v >> 3 & 7, v & 7);
     else if (n < 0)
-        dnstap__format(out, size, "now");
+        dnstap__print(out, size, "now");
     else
-        dnstap__format(out, size, "%lu%s", v, p->kind == DNSTAP__NUMBER ? "" : "ms");
+        dnstap__print(out, size, "%lu%s", v, p->kind == DNSTAP__NUMBER ? "" : "ms");
     return n ? out : NULL;
 }
 
@@ -14509,9 +14871,9 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
     dnstap__write_word(&page, o->endpoint);
     if (o->full) dnstap__write_string(&page, " full");
     if (o->full && !o->listen && (o->writebuffer > 1 || o->queue > 1))
-        dnstap__format(numbers, sizeof numbers, " %u %u",
-                       (unsigned)(o->writebuffer ? o->writebuffer : 1),
-                       (unsigned)(o->queue ? o->queue : 1));
+        dnstap__print(numbers, sizeof numbers, " %u %u",
+                      (unsigned)(o->writebuffer ? o->writebuffer : 1),
+                      (unsigned)(o->queue ? o->queue : 1));
     dnstap__write_string(&page, numbers);
     for (i = 0; i < DNSTAP__PROPERTIES; i++)
         dnstap__write_property(&page, &dnstap__properties[i], o);
