@@ -386,6 +386,17 @@ struct pollfd;
 #else
 #define DNSTAP__HAS_DESCRIPTORS 0
 #endif
+#if !defined(DNSTAP_NO_RARE) && \
+    (DNSTAP__ALL || defined(DNSTAP_WITH_RARE) || defined(DNSTAP_WITH_DESCRIPTORS))
+#define DNSTAP__HAS_RARE 1
+#else
+#define DNSTAP__HAS_RARE 0
+#endif
+#if !defined(DNSTAP_NO_LOOP) && (DNSTAP__ALL || defined(DNSTAP_WITH_LOOP))
+#define DNSTAP__HAS_LOOP 1
+#else
+#define DNSTAP__HAS_LOOP 0
+#endif
 #if !defined(DNSTAP_NO_EXTRA) && (DNSTAP__ALL || defined(DNSTAP_WITH_EXTRA))
 #define DNSTAP__HAS_EXTRA 1
 #else
@@ -736,12 +747,20 @@ typedef enum dnstap_writer_state {
     DNSTAP_WRITER_FAILED  /* the peer broke the rules: close */
 } dnstap_writer_state;
 
+/* A control frame, as far as it came: nothing of it is kept but what counts. */
+typedef struct dnstap_control_frame {
+    uint32_t word, type;    /* the last four bytes */
+    uint16_t have, size;    /* bytes of it that came; of it, once that is known */
+    uint16_t field, length; /* bytes of a field that came; of its content type */
+    uint8_t content_types;  /* none, one, or more */
+    bool same, matches;     /* this one is ours so far; ours is among them, or there is none */
+} dnstap_control_frame;
+
 typedef struct dnstap_frame_writer {
     dnstap_writer_state state;
     bool bidirectional;
-    uint16_t sent; /* bytes of the control frame that is going out */
-    uint16_t have; /* bytes of `control` received */
-    uint8_t control[8 + DNSTAP_FRAME_CONTROL_MAX];
+    uint16_t sent;                 /* bytes of the control frame that is going out */
+    dnstap_control_frame received; /* the one that comes in */
 } dnstap_frame_writer;
 
 /* Begins a stream; bidirectional on sockets, else without READY, ACCEPT and FINISH. */
@@ -2597,6 +2616,13 @@ DNSTAP_POLICY_MATCHES(DNSTAP__X)
 
 #define DNSTAP__PRESENT(field) (1u << dnstap__Message_##field##_tag)
 
+#if defined(__OPTIMIZE_SIZE__)
+DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
+{
+    memset(m, 0, sizeof *m);
+    m->type = type;
+}
+#else
 /* In pieces: gcc clears as much in one with `rep stos`, which takes 10 ns longer. */
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
 {
@@ -2608,6 +2634,7 @@ DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
     memset(p + 3 * DNSTAP__QUARTER, 0, sizeof *m - 3 * DNSTAP__QUARTER);
     m->type = type;
 }
+#endif
 
 DNSTAP_API dnstap_bytes dnstap_bytes_of(const void *data, size_t size)
 {
@@ -3283,6 +3310,7 @@ DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap
         n += m->query_message.size + m->response_message.size;
     }
     plan->slow = dnstap__is_slow(m, longest);
+    if (!DNSTAP__HAS_RARE && plan->slow) return DNSTAP_BAD_MESSAGE;
     if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__plan_slow(fixed, m, plan);
     plan->length = dnstap__varint_size((uint32_t)n + DNSTAP__OVERHEAD_USUAL);
     plan->size = fixed->prefix_size + n + m->extra.size + DNSTAP__OVERHEAD;
@@ -3408,7 +3436,8 @@ DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dn
                                             const dnstap__plan *plan, uint8_t *out)
 {
     uint8_t *p = out + fixed->prefix_size;
-    if (DNSTAP__UNLIKELY(plan->slow)) return dnstap__write_slow(fixed, m, plan, out);
+    if (DNSTAP__HAS_RARE && DNSTAP__UNLIKELY(plan->slow))
+        return dnstap__write_slow(fixed, m, plan, out);
     dnstap__put_prefix(fixed, out);
     if (m->extra.data) {
         p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_extra, DNSTAP__BYTES));
@@ -4435,7 +4464,8 @@ static size_t dnstap__write_with_extra(const dnstap__fixed *fixed, const dnstap_
                                        uint8_t *out)
 {
     uint8_t *p;
-    if (plan->slow) return dnstap__write_slow_extra(fixed, e, v, plan->size, out);
+    if (DNSTAP__HAS_RARE && plan->slow)
+        return dnstap__write_slow_extra(fixed, e, v, plan->size, out);
     dnstap__put_prefix(fixed, out);
     p = dnstap__put_extra(out + fixed->prefix_size, e, v);
     return (size_t)(dnstap__put_message(fixed, v->m, plan, p) - out);
@@ -4476,7 +4506,8 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
  *
  * READY, ACCEPT and START carry the content type, STOP and FINISH nothing. The rules are fstrm's
  * (farsightsec.github.io/fstrm): control frames of at most 512 bytes, content types of at most 256.
- * Both machines collect what comes in pieces, and know from its first bytes how long it will be. */
+ * Control frames are understood byte by byte; the reader collects what comes in
+ * pieces, and knows from its first bytes how long it will be. */
 #define DNSTAP__CONTENT_TYPE_MAX 256u
 #define DNSTAP__LETTERS                                                                            \
     'p', 'r', 'o', 't', 'o', 'b', 'u', 'f', ':', 'd', 'n', 's', 't', 'a', 'p', '.', 'D', 'n', 's', \
@@ -4519,57 +4550,49 @@ static dnstap_bytes dnstap__control_rest(dnstap_control type, size_t sent)
     return dnstap_bytes_of((const uint8_t *)frame.data + sent, frame.size - sent);
 }
 
-/* How long the frame at p is, as far as its first `have` bytes tell; 0: against the rules. */
-static uint64_t dnstap__frame_extent(const uint8_t *p, size_t have, bool data_allowed)
+/* A byte of a field: 1, 4 bytes; length, 4 bytes; a content type. */
+static int dnstap__field_byte(dnstap_control_frame *c, uint8_t byte)
 {
-    uint32_t length;
+    static const char ours[] = DNSTAP_FRAME_CONTENT_TYPE;
 
-    if (have < 4) return 4;
-    length = dnstap__get32(p);
-    if (length) return data_allowed ? (uint64_t)length + 4 : 0;
-    if (have < 8) return 8;
-    length = dnstap__get32(p + 4);
-    return length <= DNSTAP_FRAME_CONTROL_MAX ? (uint64_t)length + 8 : 0;
-}
-
-typedef struct dnstap__control {
-    uint32_t type;
-    unsigned content_types;
-    bool matches; /* ours is among them, or there is none */
-} dnstap__control;
-
-/* Reads the content types behind a control frame's type. */
-static int dnstap__control_fields(dnstap__control *c, const uint8_t *p, size_t size)
-{
-    dnstap_bytes ours = dnstap_bytes_of(DNSTAP_FRAME_CONTENT_TYPE,
-                                        sizeof DNSTAP_FRAME_CONTENT_TYPE - 1);
-    uint32_t length;
-
-    while (size) {
-        if (size < 8 || dnstap__get32(p) != 1) return DNSTAP_BAD_FRAME;
-        length = dnstap__get32(p + 4);
-        if (length > DNSTAP__CONTENT_TYPE_MAX || length > size - 8) return DNSTAP_BAD_FRAME;
-        if (length == ours.size && !memcmp(p + 8, ours.data, length)) c->matches = true;
-        c->content_types++;
-        p += 8 + length;
-        size -= 8 + length;
+    c->field++;
+    if (c->field == 4 && c->word != 1) return DNSTAP_BAD_FRAME;
+    if (c->field == 8) {
+        if (c->word > DNSTAP__CONTENT_TYPE_MAX) return DNSTAP_BAD_FRAME;
+        c->length = (uint16_t)c->word;
+        c->same = c->length == sizeof ours - 1;
     }
-    if (!c->content_types) c->matches = true;
-    return DNSTAP_OK;
+    if (c->field > 8) c->same = c->same && byte == (uint8_t)ours[c->field - 9];
+    if (c->field < 8 || c->field < 8 + c->length) return DNSTAP_AGAIN;
+    c->matches = c->matches || c->same;
+    c->content_types = c->content_types ? 2 : 1;
+    c->field = 0;
+    return DNSTAP_AGAIN;
 }
 
-/* Reads a control frame's payload. Behind the handshake only the type counts: what unknown, late or
- * repeated control frames carry means nothing. */
-static int dnstap__control_read(dnstap__control *c, const uint8_t *p, size_t size, bool handshake)
+/* A byte of a control frame. DNSTAP_OK: that was the last; DNSTAP_AGAIN: more is to come. Behind
+ * the handshake only the type counts: what unknown, late or repeated control frames carry means
+ * nothing. */
+static int dnstap__control_byte(dnstap_control_frame *c, uint8_t byte, bool handshake)
 {
-    int result = DNSTAP_OK;
+    int result = DNSTAP_AGAIN;
 
-    memset(c, 0, sizeof *c);
-    if (size < 4) return DNSTAP_BAD_FRAME;
-    c->type = dnstap__get32(p);
-    if (handshake) result = dnstap__control_fields(c, p + 4, size - 4);
-    if (c->type == DNSTAP_CONTROL_START && c->content_types > 1) return DNSTAP_BAD_FRAME;
-    return result;
+    if (c->have == c->size) memset(c, 0, sizeof *c);
+    if (!c->have) c->size = 8;
+    c->have++;
+    c->word = c->word << 8 | byte;
+    if (c->have == 4 && c->word) return DNSTAP_BAD_FRAME;
+    if (c->have == 8) {
+        if (c->word < 4 || c->word > DNSTAP_FRAME_CONTROL_MAX) return DNSTAP_BAD_FRAME;
+        c->size = (uint16_t)(8 + c->word);
+    }
+    if (c->have == 12) c->type = c->word;
+    if (c->have > 12 && handshake) result = dnstap__field_byte(c, byte);
+    if (result != DNSTAP_AGAIN || c->have < c->size) return result;
+    c->matches = c->matches || !c->content_types;
+    if (c->field || (c->type == DNSTAP_CONTROL_START && c->content_types > 1))
+        return DNSTAP_BAD_FRAME;
+    return DNSTAP_OK;
 }
 
 DNSTAP_API void dnstap_frame_writer_init(dnstap_frame_writer *w, bool bidirectional)
@@ -4582,9 +4605,7 @@ DNSTAP_API void dnstap_frame_writer_init(dnstap_frame_writer *w, bool bidirectio
 /* The type of the last control frame that was whole; 0: there was none. */
 static uint32_t dnstap__frame_writer_heard(const dnstap_frame_writer *w)
 {
-    bool control = !dnstap__get32(w->control) && dnstap__get32(w->control + 4) >= 4;
-
-    return control && w->have == 0 ? dnstap__get32(w->control + 8) : 0;
+    return w->received.have == w->received.size ? w->received.type : 0;
 }
 
 /* The stream has begun: its START is there, and nothing is expected yet. */
@@ -4635,54 +4656,35 @@ DNSTAP_API void dnstap_frame_writer_sent(dnstap_frame_writer *w, size_t size)
     }
 }
 
-/* A whole control frame from the peer. After ACCEPT only FINISH has a meaning. */
-static int dnstap__writer_control(dnstap_frame_writer *w, const uint8_t *payload, size_t size)
+/* A byte from the peer. Of whole control frames, after ACCEPT only FINISH has a meaning. */
+static int dnstap__writer_byte(dnstap_frame_writer *w, uint8_t byte)
 {
-    dnstap__control c;
-    int result = dnstap__control_read(&c, payload, size, w->state == DNSTAP_WRITER_ACCEPT);
+    const dnstap_control_frame *c = &w->received;
+    int result = dnstap__control_byte(&w->received, byte, w->state == DNSTAP_WRITER_ACCEPT);
 
-    if (result < 0) return result;
+    if (result < 0) return result == DNSTAP_AGAIN ? (int)DNSTAP_OK : result;
     if (w->state == DNSTAP_WRITER_ACCEPT) {
-        if (c.type != DNSTAP_CONTROL_ACCEPT || !c.matches) return DNSTAP_BAD_FRAME;
+        if (c->type != DNSTAP_CONTROL_ACCEPT || !c->matches) return DNSTAP_BAD_FRAME;
         w->state = DNSTAP_WRITER_START;
         return DNSTAP_OK;
     }
-    if (c.type != DNSTAP_CONTROL_FINISH) return DNSTAP_OK;
+    if (c->type != DNSTAP_CONTROL_FINISH) return DNSTAP_OK;
     w->state = DNSTAP_WRITER_END;
     return DNSTAP_END;
-}
-
-/* Takes bytes up to the end of a control frame; how many in *used. */
-static int dnstap__writer_collect(dnstap_frame_writer *w, const uint8_t *p, size_t size,
-                                  size_t *used)
-{
-    uint64_t whole = dnstap__frame_extent(w->control, w->have, false);
-    size_t n = dnstap__min((size_t)whole - w->have, size);
-
-    DNSTAP_ASSERT(w->have + n <= sizeof w->control);
-    memcpy(w->control + w->have, p, n);
-    w->have = (uint16_t)(w->have + n);
-    *used = n;
-    whole = dnstap__frame_extent(w->control, w->have, false);
-    if (!whole) return DNSTAP_BAD_FRAME;
-    if (w->have < whole) return DNSTAP_OK;
-    w->have = 0;
-    return dnstap__writer_control(w, w->control + 8, (size_t)whole - 8);
 }
 
 DNSTAP_API int dnstap_frame_writer_receive(dnstap_frame_writer *w, const void *data, size_t size)
 {
     const uint8_t *p = (const uint8_t *)data;
-    size_t used;
     int result = DNSTAP_OK;
 
-    while (size && result == DNSTAP_OK) {
+    for (; size && result == DNSTAP_OK; size--) {
         if (w->state == DNSTAP_WRITER_END) return DNSTAP_END;
         if (w->state == DNSTAP_WRITER_READY || w->state == DNSTAP_WRITER_FAILED ||
             !w->bidirectional)
             result = DNSTAP_BAD_FRAME;
         else
-            result = dnstap__writer_collect(w, p, size, &used), p += used, size -= used;
+            result = dnstap__writer_byte(w, *p++);
     }
     if (result == DNSTAP_BAD_FRAME) w->state = DNSTAP_WRITER_FAILED;
     return result;
@@ -4699,9 +4701,34 @@ DNSTAP_API void dnstap_frame_reader_init(dnstap_frame_reader *r, void *buffer, s
     r->state = bidirectional ? DNSTAP_READER_READY : DNSTAP_READER_START;
 }
 
+/* How long the frame at p is, as far as its first `have` bytes tell; 0: against the rules. */
+static uint64_t dnstap__frame_extent(const uint8_t *p, size_t have, bool data_allowed)
+{
+    uint32_t length;
+
+    if (have < 4) return 4;
+    length = dnstap__get32(p);
+    if (length) return data_allowed ? (uint64_t)length + 4 : 0;
+    if (have < 8) return 8;
+    length = dnstap__get32(p + 4);
+    return length <= DNSTAP_FRAME_CONTROL_MAX ? (uint64_t)length + 8 : 0;
+}
+
+/* Reads a whole control frame. */
+static int dnstap__control_read(dnstap_control_frame *c, const uint8_t *p, size_t size,
+                                bool handshake)
+{
+    int result = DNSTAP_AGAIN;
+
+    memset(c, 0, sizeof *c);
+    for (; size && result == DNSTAP_AGAIN; size--)
+        result = dnstap__control_byte(c, *p++, handshake);
+    return result == DNSTAP_OK ? DNSTAP_OK : DNSTAP_BAD_FRAME;
+}
+
 /* A control frame in each state. In DATA all but STOP is ignored, as the protocol asks of unknown
  * types. */
-static int dnstap__reader_control(dnstap_frame_reader *r, const dnstap__control *c)
+static int dnstap__reader_control(dnstap_frame_reader *r, const dnstap_control_frame *c)
 {
     if (r->state == DNSTAP_READER_READY && r->either && c->type == DNSTAP_CONTROL_START) {
         r->state = DNSTAP_READER_START;
@@ -4725,7 +4752,7 @@ static int dnstap__reader_control(dnstap_frame_reader *r, const dnstap__control 
 static int dnstap__reader_take(dnstap_frame_reader *r, const uint8_t *p, size_t size,
                                dnstap_frame *frame)
 {
-    dnstap__control c;
+    dnstap_control_frame c;
     int result;
 
     if (dnstap__get32(p)) {
@@ -4733,7 +4760,7 @@ static int dnstap__reader_take(dnstap_frame_reader *r, const uint8_t *p, size_t 
         frame->payload = dnstap_bytes_of(p + 4, size - 4);
         return DNSTAP_OK;
     }
-    result = dnstap__control_read(&c, p + 8, size - 8, r->state != DNSTAP_READER_DATA);
+    result = dnstap__control_read(&c, p, size, r->state != DNSTAP_READER_DATA);
     if (result < 0) return result;
     frame->kind = DNSTAP_FRAME_CONTROL;
     frame->control = c.type;
@@ -9504,6 +9531,7 @@ DNSTAP__COLD int dnstap__refuse_busy(dnstap_tap *tap, dnstap__ring *r)
 DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, const dnstap__view *view,
                                dnstap__plan *plan)
 {
+    if (!DNSTAP__HAS_RARE) return false;
     if ((view || !plan->slow) && dnstap__plan_slow(&tap->fixed, m, plan) < 0) return false;
     if (view) plan->size += dnstap__measure_extra(&tap->extra, view);
     return DNSTAP_FRAME_HEADER + plan->size <= tap->max_message;
@@ -9629,8 +9657,8 @@ DNSTAP__COLD int dnstap__record_any(dnstap_tap *tap, const dnstap_message *m,
     size_t bytes = 0;
     int result;
 
-    if (!r) r = dnstap__claim(tap);
-    if (r->shared) return dnstap__record_shared(tap, r, m, payload);
+    if (DNSTAP__HAS_THREADS && !r) r = dnstap__claim(tap);
+    if (DNSTAP__HAS_THREADS && r->shared) return dnstap__record_shared(tap, r, m, payload);
     result = dnstap__put_either(tap, r, m, payload, &bytes);
     return dnstap__wake_behind(tap, r, result, bytes);
 }
@@ -9642,7 +9670,8 @@ DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
 
     if (DNSTAP__UNLIKELY(!tap)) return 0;
     r = dnstap__my_ring(tap);
-    return DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m) : dnstap__record_any(tap, m, NULL);
+    return !DNSTAP__HAS_THREADS || DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m)
+                                                             : dnstap__record_any(tap, m, NULL);
 }
 
 DNSTAP_API int dnstap_log_payload(dnstap_tap *tap, const void *payload, size_t size)
@@ -9657,7 +9686,8 @@ DNSTAP__COLD int dnstap__record_stray(dnstap_tap *tap, const dnstap_message *m)
 {
     dnstap__ring *r = &tap->rings[tap->ring_count - 1];
 
-    return r->shared ? dnstap__record_shared(tap, r, m, NULL) : dnstap__refuse_busy(tap, r);
+    return DNSTAP__HAS_THREADS ? dnstap__record_shared(tap, r, m, NULL)
+                               : dnstap__refuse_busy(tap, r);
 }
 
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m)

@@ -18,8 +18,8 @@ bearssl=${BEARSSL_DIR:-$("$top/tests/get-source" bearssl 2>"$out/source.log" | t
 machine='-mcpu=cortex-m3 -mthumb'
 compile="arm-none-eabi-gcc -std=c99 $machine -Os -ffunction-sections -fdata-sections -Wall -Wextra
     -I$top -isystem $nanopb -isystem $bearssl/inc -DPB_NO_ERRMSG -DPB_BUFFER_ONLY"
-plain='-DDNSTAP_NO_TLS -DDNSTAP_NO_SINK -DDNSTAP_NO_DIRECTIVE -DDNSTAP_NO_MALLOC'
-tls='-DFIRMWARE_TLS -DDNSTAP_NO_SINK -DDNSTAP_NO_DIRECTIVE -DDNSTAP_NO_MALLOC'
+plain='-DDNSTAP_MINIMAL'
+tls='-DFIRMWARE_TLS -DDNSTAP_MINIMAL -DDNSTAP_WITH_TLS'
 
 objects() { # FOLDER FLAG...: the firmware's own, and nanopb's
     mkdir -p "$out/$1"
