@@ -23,7 +23,7 @@ chosen = $(if $(T),'$(T)')
 # invariants are checked in the tests' programs
 asserts := '-DDNSTAP_ASSERT(x)=((x) ? (void)0 : abort())'
 
-all: build/hello build/forwarder build/dnstap ## build the examples and the tool
+all: build/hello build/children build/forwarder build/dnstap ## build the examples and the tool
 
 demo: ## install what is missing, build, and show the library at work
 	@tests/setup build demo
