@@ -162,9 +162,9 @@
  *
  * YOUR OWN LOOP
  *   Instead of dnstap_start, around each poll:
- *       n += dnstap_pollfds(tap, fds + n, max - n, &timeout);    (use the smallest timeout)
- *       poll(fds, n, timeout);
- *       dnstap_service_fds(tap, fds, n);
+ *       n = dnstap_pollfds(tap, fds + own, max - own, &timeout);    (use the smallest timeout)
+ *       poll(fds, own + n, timeout);
+ *       dnstap_service_fds(tap, fds + own, n);
  *   With epoll, libevent, libuv: set options.watch and options.timer, and register what they ask
  *   for; options.wake replaces the wake-up descriptor. Call dnstap_service once to begin.
  *
