@@ -9422,18 +9422,6 @@ static bool dnstap__due(dnstap_tap *tap)
     return tap->rest == DNSTAP__NAP;
 }
 
-#if DNSTAP__POSIX
-/* What was published ever in all rings, in bytes. */
-static size_t dnstap__logged(const dnstap_tap *tap)
-{
-    size_t sum = 0;
-    uint32_t i;
-
-    for (i = 0; i < tap->ring_count; i++) sum += DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes);
-    return sum;
-}
-#endif
-
 /* When there is something to send next. What was dropped is reported even when nothing moves. */
 static uint64_t dnstap__next_flush(const dnstap_tap *tap)
 {
@@ -11153,6 +11141,16 @@ static void dnstap__take_found(dnstap_tap *tap, const struct pollfd *fds, int n)
             l->ready = (short)(l->ready | dnstap__found(&next, end, dnstap__link_fd(l)));
         else
             l->ready = DNSTAP__ANY;
+}
+
+/* What was published ever in all rings, in bytes. */
+static size_t dnstap__logged(const dnstap_tap *tap)
+{
+    size_t sum = 0;
+    uint32_t i;
+
+    for (i = 0; i < tap->ring_count; i++) sum += DNSTAP_LOAD_ACQUIRE(&tap->rings[i].bytes);
+    return sum;
 }
 
 /* Whether the loop is so busy that it takes several turns in a millisecond, in each of which
