@@ -1083,8 +1083,8 @@ DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size);
 
 #if DNSTAP__HAS_SINK
 typedef enum dnstap_sink_kind {
-    DNSTAP_SINK_OPENED,  /* a connection was accepted, or the file opened; with connect: its stream
-                          * has begun, and text says after how many failures */
+    DNSTAP_SINK_OPENED,  /* a connection was accepted; with connect: its stream has begun, and text
+                          * says after how many failures */
     DNSTAP_SINK_MESSAGE, /* a frame; message is NULL when it can't be decoded: result says why */
     DNSTAP_SINK_SKIPPED, /* a frame larger than max_frame; frame.size is its length */
     DNSTAP_SINK_CLOSED,  /* result: DNSTAP_OK after STOP, DNSTAP_END without, DNSTAP_CUT,
@@ -5614,6 +5614,15 @@ static long dnstap__input_recv(void *self, void *data, size_t size, short *wants
 }
 
 static int dnstap__input_fd(void *self) { return ((dnstap__file *)self)->fd; }
+
+/* The file ends before what has been read of it: somebody cut it, and it will not grow there. */
+static bool dnstap__input_shrunk(const dnstap__file *f)
+{
+    off_t at = f->fd < 0 ? 0 : lseek(f->fd, 0, SEEK_CUR);
+    struct stat st;
+
+    return at > 0 && !fstat(f->fd, &st) && st.st_size < at;
+}
 
 static dnstap_transport dnstap__input_transport(dnstap__file *f, const char *path)
 {
@@ -12745,6 +12754,16 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
     return result == DNSTAP_OK ? DNSTAP_END : result;
 }
 
+/* At the end of a file that may grow. */
+static int dnstap__follow(dnstap_sink *sink, dnstap_received *received)
+{
+    if (!sink->options.transport && dnstap__input_shrunk(&sink->sources[0].medium.file))
+        return dnstap__end_input(sink, received, DNSTAP_CUT, DNSTAP_SINK_ENDED_CUT,
+                                 "was cut off before where it has been read to");
+    sink->follow_at = sink->now + DNSTAP__FOLLOW_MS;
+    return DNSTAP_AGAIN;
+}
+
 /* One read: DNSTAP_OK; DNSTAP_AGAIN when there is nothing now; else the end. */
 static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
 {
@@ -12752,10 +12771,7 @@ static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
     short wants;
     long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
 
-    if (n == DNSTAP_END && sink->options.follow) {
-        sink->follow_at = sink->now + DNSTAP__FOLLOW_MS;
-        return DNSTAP_AGAIN;
-    }
+    if (n == DNSTAP_END && sink->options.follow) return dnstap__follow(sink, received);
     if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
     if (n == DNSTAP_END)
         return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
