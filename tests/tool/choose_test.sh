@@ -120,7 +120,8 @@ check '-n counts what is chosen' eval 'first 3 -r "$resolver" --type CR &&
     [ "$(grep -c " CR " "$dir/out")" = 3 ]'
 check '-n goes over files' first 230 -r "$resolver" -r "$data/knot-3.2.6-auth.fstrm"
 check '-n ends well before what is wrong' first 1 -r "$bad/p02-missing-message-type.fstrm"
-check 'less than that is all there is' eval '"$tool" -q -n 1000000 -r "$resolver" | cmp "$dir/all" -'
+check 'less than that is all there is' eval \
+    '"$tool" -q -n 1000000 -r "$resolver" | cmp "$dir/all" -'
 for wrong in 0 -1 x '' 99999999999999999999; do
     check "-n refuses '$wrong'" says 2 '-n: give a number' -n "$wrong" -r "$resolver"
 done
@@ -128,7 +129,8 @@ done
 stored_first() { # as a whole file, ready to be read
     rm -f "$dir/copy"
     "$tool" -r "$resolver" -w "$dir/copy" -n 5 &&
-        "$tool" -q -r "$dir/copy" 2>"$dir/err" >"$dir/out" && [ "$(grep -c . "$dir/out")" = 5 ] && ! grep . "$dir/err"
+        "$tool" -q -r "$dir/copy" 2>"$dir/err" >"$dir/out" &&
+        [ "$(grep -c . "$dir/out")" = 5 ] && ! grep . "$dir/err"
 }
 check 'a file has so many, and its STOP' stored_first
 copied_first() { # what can't be decoded is copied, and counts

@@ -1,13 +1,12 @@
 """formats.py same yaml|json OURS THEIRS: whether our output is golang-dnstap's, byte for byte, but
-for the text of DNS messages, the keys that only we have, and the names of protocols it has none for.
-formats.py parses yaml|json OURS COUNT: whether it is so many documents or lines that a parser takes,
-with all addresses as text."""
+for the text of DNS messages, keys that only we have, and the names of protocols it has none for.
+formats.py parses yaml|json OURS COUNT: whether it is so many documents or lines that a parser
+takes, with all addresses as text."""
 import json
 import re
 import sys
 
 PROTOCOLS = {b"DNSCryptUDP": b"5", b"DNSCryptTCP": b"6", b"DOQ": b"7"}
-LOADER = None
 
 
 def common_yaml(text, ours):

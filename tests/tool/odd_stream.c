@@ -1,8 +1,8 @@
 /* odd_stream KIND [FILE...]: prints a Frame Streams file of many odd messages, the same each time,
- * for two tools to be compared on. KIND: types, classes, names, addresses, messages, records, texts,
- * fields, sizes (fields with addresses of any size), clients (192.0.2.0/24, the same mapped into
- * IPv6, 2001:db8::/120, and one message without an address), or mutants, which are the DNS messages of the
- * files with faults put in.
+ * for two tools to be compared on. KIND: types, classes, names, addresses, messages, records,
+ * texts, fields, sizes (fields with addresses of any size), clients (192.0.2.0/24, the same mapped
+ * into IPv6, 2001:db8::/120, and one message without an address), or mutants, which are the DNS
+ * messages of the files with faults put in.
  * Build: cc -I../.. -o odd_stream odd_stream.c -lprotobuf-nanopb -lbearssl -lpthread */
 #define DNSTAP_IMPLEMENTATION
 #include "dnstap.h"
@@ -328,7 +328,7 @@ static void set_fields(dnstap_message *m, bool any_size)
 static void put_fields(bool any_size)
 {
     static uint8_t texts[4][64];
-    for (unsigned i = 0; i < 6000; i++) {
+    for (unsigned i = 0; i < 3000; i++) {
         dnstap_policy policy;
         dnstap_message m;
         memset(&policy, 0, sizeof policy);
