@@ -12,25 +12,12 @@ void out_of_memory(void)
     exit(1);
 }
 
-/* Where n more bytes may go; size is the caller's to advance. */
-static char *text_more(text *t, size_t n)
+void text_grow(text *t, size_t more)
 {
-    if (t->room - t->size < n) {
-        t->room = (t->size + n) * 2;
-        t->data = (char *)realloc(t->data, t->room);
-        if (!t->data) out_of_memory();
-    }
-    return t->data + t->size;
+    t->room = (t->size + more) * 2;
+    t->data = (char *)realloc(t->data, t->room);
+    if (!t->data) out_of_memory();
 }
-
-void text_bytes(text *t, const void *data, size_t size)
-{
-    char *to = text_more(t, size + 1);
-    if (size > 0) memcpy(to, data, size);
-    t->size += size;
-}
-
-void text_string(text *t, const char *s) { text_bytes(t, s, strlen(s)); }
 
 void text_digits(text *t, uint64_t n, int digits)
 {
@@ -48,13 +35,15 @@ void text_number(text *t, uint64_t n) { text_digits(t, n, 1); }
 
 void text_hex(text *t, dnstap_bytes bytes)
 {
-    const uint8_t *from = (const uint8_t *)bytes.data;
-    char *to = text_more(t, 2 * bytes.size + 1);
-    for (size_t i = 0; i < bytes.size; i++) {
-        *to++ = "0123456789abcdef"[from[i] >> 4];
-        *to++ = "0123456789abcdef"[from[i] & 15];
-    }
-    t->size += 2 * bytes.size;
+    static char pairs[512]; /* a byte's digits */
+    const uint8_t *from = (const uint8_t *)bytes.data, *end = from + bytes.size;
+    const size_t size = 2 * bytes.size;
+    for (size_t i = 0; !pairs[511] && i < 512; i++)
+        pairs[i] = "0123456789abcdef"[i % 2 ? i / 2 % 16 : i / 32];
+    if (t->room - t->size < size + 1) text_grow(t, size + 1);
+    for (char *to = t->data + t->size; from < end; from++, to += 2)
+        memcpy(to, pairs + 2 * *from, 2);
+    t->size += size;
 }
 
 /* Bytes of the UTF-8 sequence at s, 0 when it is none: RFC 3629, section 4. */

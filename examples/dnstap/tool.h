@@ -8,6 +8,7 @@
 
 #include "dnstap.h"
 
+#include <string.h>
 #include <time.h>
 
 /* Prints `dnstap: ` and the line on standard error, as ASCII: names of files and peers may hold
@@ -31,8 +32,18 @@ typedef struct text {
     size_t size, room;
 } text;
 
-void text_bytes(text *t, const void *data, size_t size);
-void text_string(text *t, const char *s);
+void text_grow(text *t, size_t more); /* so that there is room for more bytes */
+
+/* Here, for both are called some thirty times for each message. */
+static inline void text_bytes(text *t, const void *data, size_t size)
+{
+    if (t->room - t->size < size + 1) text_grow(t, size + 1);
+    if (size > 0) memcpy(t->data + t->size, data, size);
+    t->size += size;
+}
+
+static inline void text_string(text *t, const char *s) { text_bytes(t, s, strlen(s)); }
+
 void text_number(text *t, uint64_t n);
 void text_digits(text *t, uint64_t n, int digits); /* with leading zeros to so many */
 void text_hex(text *t, dnstap_bytes bytes);
