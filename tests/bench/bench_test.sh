@@ -13,7 +13,7 @@ for name in log log_full log_memcpy log_instructions unix_cpu unix_rate tcp_cpu 
     capture_rate drop_delivered paced_cpu_20k paced_cpu_500k paced_p99_500k first_after_idle \
     idle_wakeups threads_2 extra disabled decode decode_bundle memory loop_poll loop_epoll \
     loop_threads loop_syscalls loop_syscalls_epoll loop_syscalls_idle loop_clocks \
-    listen_1 listen_4 listen_16 listen_log; do
+    listen_1 listen_4 listen_16 listen_log read_quiet read_exact; do
     grep -q "\"name\": \"$name\", .*\"ours\": -\{0,1\}[0-9]" "$build/bench/smoke.json" ||
         absent="$absent $name"
 done

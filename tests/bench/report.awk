@@ -36,6 +36,8 @@ BEGIN {
     goal("listen_4", "ours", "<=", "60")
     goal("listen_16", "ours", "<=", "60")
     goal("listen_log", "ratio", "<=", "1.1")
+    goal("read_quiet", "ratio", "<=", "1/3")
+    goal("read_exact", "ratio", "<=", "1/5")
 }
 
 # The goal of the ratio, or of ours; and the most that ours may be besides.
