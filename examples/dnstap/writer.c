@@ -381,13 +381,18 @@ bool writer_failed(writer *w)
     return failed;
 }
 
-/* The room is looked at once for each chunk. */
+/* Looked at once for each chunk; else the message is lost. */
 static bool has_room(writer *w, bool waits)
 {
     if (w->filling) return true;
-    if (writer_failed(w) || (!waits && queue_size(w) >= QUEUE_MOST)) return false;
-    w->filling = new_chunk(w);
-    return true;
+    if (writer_failed(w)) {
+        w->losses.count++;
+    } else if (!waits && queue_size(w) >= QUEUE_MOST) {
+        losses_add(&w->losses, 1);
+    } else {
+        w->filling = new_chunk(w);
+    }
+    return w->filling != NULL;
 }
 
 void writer_put(writer *w, const dnstap_received *r, bool waits)
@@ -396,10 +401,7 @@ void writer_put(writer *w, const dnstap_received *r, bool waits)
     const uint8_t header[4] = {(uint8_t)(size >> 24), (uint8_t)(size >> 16), (uint8_t)(size >> 8),
                                (uint8_t)size};
     if (w->format && !r->message) return;
-    if (!has_room(w, waits)) {
-        losses_add(&w->losses, 1);
-        return;
-    }
+    if (!has_room(w, waits)) return;
     text *out = &w->filling->bytes;
     if (w->format) {
         w->format(out, r, &w->style);

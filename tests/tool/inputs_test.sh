@@ -86,6 +86,55 @@ check 'a name that a terminal would obey is printed harmlessly' eval '
     grep -q "none.x1b.31m.xc2.x9b.x7f: open: No such file" "$dir/said" &&
     ! LC_ALL=C grep -n "[^ -~]" "$dir/said"'
 
+# ---- gzip ----
+
+gzip -c "$large" >"$dir/large.gz"
+reads() { # STATUS FILE [TEXT]: how many messages come out
+    exits "$1" "$careful" --exact -r "$2" >"$dir/read" 2>"$dir/err" || return 1
+    [ -z "${3:-}" ] && [ ! -s "$dir/err" ] || grep -e "^dnstap: $2: $3" "$dir/err"
+}
+is_large() { expected unbound-1.17.1-large | cmp - "$dir/read"; }
+members() { # several files of gzip's, one behind the other, cut anywhere
+    for from in 0 10 42 1000 70000 2000000; do
+        [ $from = 0 ] || { head -c $from | gzip -c >>"$dir/members.gz"; }
+    done <"$large"
+    tail -c +2071053 "$large" | gzip -c >>"$dir/members.gz"
+    reads 0 "$dir/members.gz" && is_large
+}
+check 'a file that is compressed is read' eval 'reads 0 "$dir/large.gz" && is_large'
+check 'members of gzip are read one behind the other' members
+check 'zeros behind them are passed over' eval '
+    { cat "$dir/large.gz"; head -c 1000 /dev/zero; } >"$dir/zeros.gz" &&
+    reads 0 "$dir/zeros.gz" && is_large'
+check 'a compressed file that is cut is a failure, and what was before it comes out' eval '
+    head -c 100000 "$dir/large.gz" >"$dir/cut.gz" && reads 1 "$dir/cut.gz" "ends inside its comp" &&
+    [ "$(grep -c . "$dir/read")" -gt 1000 ] && expected unbound-1.17.1-large |
+    head -n "$(grep -c . "$dir/read")" | cmp - "$dir/read"'
+check 'garbage behind it is a failure' eval '
+    { cat "$dir/large.gz"; echo garbage; } >"$dir/more.gz" &&
+    reads 1 "$dir/more.gz" "its compressed data are damaged, or something else" && is_large'
+check 'damage in it is a failure' eval '{ head -c 50000 "$dir/large.gz"; cat "$dir/large.gz"; } \
+    >"$dir/bad.gz" && reads 1 "$dir/bad.gz" "its compressed data are damaged"'
+check 'garbage instead of it is' eval 'echo garbage >"$dir/none.gz" &&
+    reads 1 "$dir/none.gz" "not Frame Streams"'
+check 'an empty one is said to be empty' eval ': >"$dir/empty.gz" &&
+    reads 1 "$dir/empty.gz" "is empty"'
+check 'one that is not there is said' eval 'reads 1 "$dir/absent.gz" "" ||
+    grep "^dnstap: $dir/absent.gz: .*No such file" "$dir/err"'
+check 'what is not compressed in spite of its name is read' eval 'cp "$large" "$dir/plain.gz" &&
+    reads 0 "$dir/plain.gz" && is_large'
+waits_for_gz() { # a pipe that stays open; what it brought shows
+    mkfifo "$dir/pipe.gz"
+    exec 9<>"$dir/pipe.gz"
+    background "$tool" --exact -r "$dir/pipe.gz" >"$dir/read"
+    cat "$dir/large.gz" >&9
+    wait_for 20 is_large
+    shown=$?
+    exec 9>&-
+    return $shown
+}
+check 'a compressed pipe shows what it has brought' waits_for_gz
+
 # ---- as it comes ----
 
 shows_at_once() {
