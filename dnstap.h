@@ -3402,10 +3402,13 @@ DNSTAP__INLINE void dnstap__put_prefix(const dnstap__fixed *fixed, uint8_t *out)
     }
 }
 
-/* The length's size was not as expected: size bytes at from go to to. Returns their new end. */
+/* The length's size was not as expected: size bytes at from go to to. Returns their new end. By
+ * hand: nothing else needs memmove, which is no small function. */
 DNSTAP__COLD uint8_t *dnstap__move_body(uint8_t *to, const uint8_t *from, size_t size)
 {
-    memmove(to, from, size);
+    size_t i;
+    for (i = 0; to < from && i < size; i++) to[i] = from[i];
+    for (i = size; to > from && i > 0; i--) to[i - 1] = from[i - 1];
     return to + size;
 }
 
@@ -5778,6 +5781,13 @@ static const dnstap__scheme dnstap__user_schemes[] = {
     {NULL, DNSTAP__HAS_TLS ? NULL : DNSTAP__TLS_LACKS,
      DNSTAP__GREETS | DNSTAP__TIMED | DNSTAP__SECURE, dnstap__open_user}};
 
+/* By hand: a build that reads no endpoints needs no more than this, so that it refuses them. */
+static bool dnstap__is_secure(const char *e)
+{
+    return e[0] == 't' && e[1] == 'l' && e[2] == 's' && e[3] == ':' && e[4] == '/' && e[5] == '/';
+}
+
+#if DNSTAP__HAS_ENDPOINT
 /* The rest of text behind prefix, or NULL. */
 static const char *dnstap__behind(const char *text, const char *prefix)
 {
@@ -5786,7 +5796,6 @@ static const char *dnstap__behind(const char *text, const char *prefix)
     return strncmp(text, prefix, n) ? NULL : text + n;
 }
 
-#if DNSTAP__HAS_ENDPOINT
 #define DNSTAP__NO_SOCKETS_TEXT DNSTAP__TEXT("no sockets; set options.transport")
 #define DNSTAP__NO_FILES_TEXT DNSTAP__TEXT("no files; set options.transport")
 #define DNSTAP__SOCKETS_LACK (DNSTAP__HAS_SOCKETS ? NULL : DNSTAP__NO_SOCKETS_TEXT)
@@ -5912,7 +5921,7 @@ static int dnstap__find_target(dnstap__target *e, char *host, const dnstap_optio
 {
     const char *endpoint = o->endpoint;
     const dnstap_transport *user = o->transport;
-    bool secure = endpoint && dnstap__behind(endpoint, "tls://");
+    bool secure = endpoint && dnstap__is_secure(endpoint);
     int result = DNSTAP_OK;
 
     memset(e, 0, sizeof *e);
@@ -8983,7 +8992,7 @@ static dnstap_transport dnstap__tls_transport(dnstap__tls *t)
  * frame of at most one ring, `current`, `done` bytes past its tail, and everything before a tail is
  * in the kernel whole; a link that breaks sets done to 0, so that the next one starts with the
  * first frame that was not sent whole. */
-enum { DNSTAP__ALIGN = 64, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
+enum { DNSTAP__ALIGN = DNSTAP_CACHE_LINE > 16 ? 64 : 16, DNSTAP__SPINS = 1000, DNSTAP__TURNS = 64 };
 enum { DNSTAP__BACKOFF_MIN = 100, DNSTAP__BACKOFF_MAX = 10000 };
 enum { DNSTAP__REPORT_MS = 10000, DNSTAP__STEADY_MS = 1000, DNSTAP__LONGEST_MS = 1000 };
 enum { DNSTAP__STILL_TURNS = 1000000, DNSTAP__CHATTER = 65536, DNSTAP__ACCEPTS = 64 };
@@ -9132,9 +9141,10 @@ struct dnstap_tap {
     dnstap__block block; /* all of this */
 };
 
-/* Whether it waits for sinks; where a build has none that do, the compiler leaves out what only they
- * need, and the loops over a tap's one link. */
+/* Whether it waits for sinks, or tells a loop what to wait for; where a build has none that do, the
+ * compiler leaves out what only they need, and the loops over a tap's one link. */
 #define DNSTAP__LISTENING_TAP(tap) (DNSTAP__HAS_LISTEN && (tap)->options.listen)
+#define DNSTAP__LOOP_HOOK(tap, hook) (DNSTAP__HAS_LOOP && (tap)->options.hook)
 #define DNSTAP__LINK_COUNT(tap) (DNSTAP__HAS_LISTEN ? (tap)->link_count : 1u)
 
 /* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
@@ -9319,7 +9329,7 @@ static void dnstap__call_service(dnstap_tap *tap)
 /* Whether a thread whose loop has the timer sets that instead of making a call. */
 static bool dnstap__has_timer(const dnstap_tap *tap)
 {
-    return tap->options.timer && !tap->options.wake;
+    return DNSTAP__LOOP_HOOK(tap, timer) && !tap->options.wake;
 }
 
 /* A producer went beyond the mark. The thread that polls needs no call: it looks before it does, or
@@ -9789,7 +9799,8 @@ static size_t dnstap__owed(const dnstap__link *l)
  * counted, and leaves no descriptor watched or open; frames leave in their rings' order, whole. */
 static void dnstap__watch(dnstap_tap *tap, int fd, short events)
 {
-    if (tap->options.watch && fd >= 0) (tap->options.watch)(tap->options.user, fd, events);
+    if (DNSTAP__LOOP_HOOK(tap, watch) && fd >= 0)
+        (tap->options.watch)(tap->options.user, fd, events);
 }
 
 static void dnstap__unwatch(dnstap__link *l)
@@ -9807,7 +9818,7 @@ static int dnstap__transport_fd(const dnstap__link *l)
 /* The descriptor that the link waits with; -1: none. */
 static int dnstap__link_fd(const dnstap__link *l)
 {
-    int lookup = l->tap->dial.names.fd;
+    int lookup = DNSTAP__HAS_SOCKETS ? l->tap->dial.names.fd : -1;
 
     return lookup >= 0 ? lookup : dnstap__transport_fd(l);
 }
@@ -9829,6 +9840,7 @@ static void dnstap__disconnect(dnstap__link *l)
 
 static void dnstap__end_lookup(dnstap__link *l)
 {
+    if (!DNSTAP__HAS_SOCKETS) return;
     if (l->tap->dial.names.fd >= 0) dnstap__unwatch(l);
     dnstap__names_leave(&l->tap->dial.names);
 }
@@ -10080,7 +10092,8 @@ static int dnstap__in_idle(dnstap__link *l)
 
     dnstap__names_first(names);
     dnstap__renew_tls(l->tap);
-    return dnstap__enter(l, names->host ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
+    return dnstap__enter(l,
+                         DNSTAP__HAS_SOCKETS && names->host ? DNSTAP_RESOLVING : DNSTAP_CONNECTING);
 }
 
 static int dnstap__in_resolving(dnstap__link *l)
@@ -10118,7 +10131,8 @@ static int dnstap__in_connecting(dnstap__link *l)
 static int dnstap__in_securing(dnstap__link *l)
 {
     const dnstap_tap *tap = l->tap;
-    int result = l->tls ? (l->transport.start)(l->transport.self, &l->events) : DNSTAP_OK;
+    int result = DNSTAP__HAS_TLS && l->tls ? (l->transport.start)(l->transport.self, &l->events)
+                                           : DNSTAP_OK;
 
     if (result == DNSTAP_AGAIN) return DNSTAP__WAIT;
     if (result < 0) return dnstap__break_transport(l, result);
@@ -10316,7 +10330,7 @@ static int dnstap__step(dnstap__link *l)
     case DNSTAP_IDLE:
         return dnstap__in_idle(l);
     case DNSTAP_RESOLVING:
-        return dnstap__in_resolving(l);
+        return DNSTAP__HAS_SOCKETS ? dnstap__in_resolving(l) : DNSTAP__WAIT;
     case DNSTAP_CONNECTING:
         return dnstap__in_connecting(l);
     case DNSTAP_SECURING:
@@ -10349,8 +10363,8 @@ static void dnstap__count_sent(dnstap__link *l, size_t frames, size_t bytes)
     dnstap__mutex_lock(&tap->lock);
     tap->shown.sent += frames;
     tap->shown.bytes += bytes;
-    if (l->peer) l->peer->sent += frames;
-    if (l->peer) l->peer->bytes += bytes;
+    if (DNSTAP__HAS_LISTEN && l->peer) l->peer->sent += frames;
+    if (DNSTAP__HAS_LISTEN && l->peer) l->peer->bytes += bytes;
     dnstap__mutex_unlock(&tap->lock);
 }
 
@@ -10388,6 +10402,7 @@ static size_t dnstap__pass(const dnstap__link *l, uint32_t ring, const uint8_t *
     const dnstap__link *k;
     size_t known, whole;
 
+    if (!DNSTAP__HAS_LISTEN) return dnstap__whole_frames(data, n, frames);
     for (k = tap->links; k < tap->links + DNSTAP__LINK_COUNT(tap); k++) {
         other = &k->cursors[ring];
         if (k->state == DNSTAP_STARTED && other->at - c->at <= n &&
@@ -10854,7 +10869,7 @@ static void dnstap__report(dnstap_tap *tap)
     dnstap_status s;
     bool due = tap->now >= tap->report_at && DNSTAP_LOAD(&tap->losses);
 
-    if (!due && tap->now < tap->count_at) return;
+    if (!DNSTAP__HAS_TEXT || (!due && tap->now < tap->count_at)) return;
     if (due) DNSTAP_EXCHANGE(&tap->losses, 0);
     dnstap__count(tap, &s);
     tap->count_at = tap->now + DNSTAP__REPORT_MS;
@@ -10940,13 +10955,14 @@ static void dnstap__tell_loop(dnstap_tap *tap)
     int listener = dnstap__accepts(tap) ? tap->desk.listener.fd : -1;
     uint32_t i;
 
-    for (i = 0; tap->options.watch && i < DNSTAP__LINK_COUNT(tap); i++)
+    for (i = 0; DNSTAP__LOOP_HOOK(tap, watch) && i < DNSTAP__LINK_COUNT(tap); i++)
         dnstap__tell_of_link(&tap->links[i]);
-    if (tap->options.watch && listener != tap->desk.watched) {
+    if (DNSTAP__LOOP_HOOK(tap, watch) && listener != tap->desk.watched) {
         dnstap__watch(tap, tap->desk.listener.fd, listener >= 0 ? DNSTAP_POLLIN : 0);
         tap->desk.watched = listener;
     }
-    if (tap->options.timer) (tap->options.timer)(tap->options.user, dnstap__timeout(tap));
+    if (DNSTAP__LOOP_HOOK(tap, timer))
+        (tap->options.timer)(tap->options.user, dnstap__timeout(tap));
 }
 
 /* The tap's time, of which a clock that goes back, or stands still during a wait, takes nothing. */
@@ -10975,7 +10991,8 @@ static int dnstap__step_link(dnstap__link *l)
     if (DNSTAP__LISTENING_TAP(tap) && l->state < DNSTAP_FINISHED && !l->ready &&
         tap->now < dnstap__deadline(l) && !dnstap__blind(l))
         return DNSTAP__WAIT;
-    if (l->tls && l->state == DNSTAP_SECURING && !tap->desk.steps) return DNSTAP__WAIT;
+    if (DNSTAP__HAS_TLS && l->tls && l->state == DNSTAP_SECURING && !tap->desk.steps)
+        return DNSTAP__WAIT;
     result = dnstap__step(l);
     if (dnstap__handshake_bytes(l) != before) tap->desk.steps = 0;
     if (l->state != DNSTAP_STARTED) l->ready = 0;
@@ -11078,7 +11095,7 @@ static int dnstap__service(dnstap_tap *tap)
  * was a cause in the rings, which is as good as armed for. A descriptor is found again. */
 static bool dnstap__called_for(dnstap_tap *tap)
 {
-    if (!tap->options.watch && !tap->options.timer) return false;
+    if (!DNSTAP__LOOP_HOOK(tap, watch) && !DNSTAP__LOOP_HOOK(tap, timer)) return false;
     return tap->rest == DNSTAP__AWAKE || !dnstap__due(tap);
 }
 
@@ -11193,7 +11210,7 @@ static bool dnstap__calm(dnstap_tap *tap, const struct pollfd *fds, int n)
     const dnstap__link *l;
     int i;
 
-    if (tap->now >= tap->due_at || tap->options.timer) return false;
+    if (tap->now >= tap->due_at || DNSTAP__LOOP_HOOK(tap, timer)) return false;
     if (tap->polled < 0 && n == 0) return true;
     if (tap->polled != n) return false;
     for (i = 0; i < n; i++)
@@ -11266,7 +11283,7 @@ static void *dnstap__thread_main(void *argument)
 /* The hooks are for a foreign loop, which would service the tap beside the thread. */
 static bool dnstap__has_loop(const dnstap_tap *tap)
 {
-    return tap->options.watch || tap->options.timer || tap->options.wake;
+    return DNSTAP__LOOP_HOOK(tap, watch) || DNSTAP__LOOP_HOOK(tap, timer) || tap->options.wake;
 }
 
 DNSTAP_API int dnstap_start(dnstap_tap *tap)
@@ -11559,6 +11576,9 @@ static int dnstap__resolve_numbers(dnstap_options *o, dnstap_error *error)
     if (o->timeout_ms < 0)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "timeout_ms is negative; give milliseconds");
+    if (!DNSTAP__HAS_LOOP && (o->watch || o->timer))
+        return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                            "this build tells no loop what to wait for; leave watch and timer out");
     if (!DNSTAP__POSIX && o->monotonic_ms == dnstap__clock_ms)
         return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
                             "this machine has no clock of its own; set options.monotonic_ms");
@@ -11632,23 +11652,39 @@ static dnstap_bytes dnstap__take_bytes(dnstap__arena *a, dnstap_bytes b)
     return b;
 }
 
+/* Puts the copy that was taken in the place of a string of the caller's; NULL: it only added up. */
+static void dnstap__replace_string(const char **string, const char *copy)
+{
+    if (copy) *string = copy;
+}
+
+static void dnstap__replace_bytes(dnstap__arena *a, dnstap_bytes *bytes)
+{
+    dnstap_bytes copy = dnstap__take_bytes(a, *bytes);
+
+    if (copy.data) *bytes = copy;
+}
+
 /* The caller's strings and blocks may go when the tap is open, and the working directory change:
  * paths are behind base. t is the endpoint's. */
 static void dnstap__take_options(dnstap__arena *a, dnstap_options *o, const dnstap__target *t,
                                  const char *base)
 {
-    size_t at = t->path ? (size_t)(t->path - o->endpoint) : 0;
+    size_t at = DNSTAP__HAS_ENDPOINT && t->path ? (size_t)(t->path - o->endpoint) : 0;
+    const char *from = DNSTAP__HAS_ENDPOINT && dnstap__lies_relative(t) ? base : "";
 
-    o->endpoint = dnstap__take_path(a, o->endpoint, at, dnstap__lies_relative(t) ? base : "");
-    o->ca_file = dnstap__take_path(a, o->ca_file, 0, base);
-    o->cert_file = dnstap__take_path(a, o->cert_file, 0, base);
-    o->key_file = dnstap__take_path(a, o->key_file, 0, base);
-    o->server_name = dnstap__take_string(a, o->server_name);
-    o->socket_group = dnstap__take_string(a, o->socket_group);
-    o->ca = dnstap__take_bytes(a, o->ca);
-    o->cert = dnstap__take_bytes(a, o->cert);
-    o->key = dnstap__take_bytes(a, o->key);
-    o->identity = o->version = o->extra = NULL; /* they are in the prefix, and in pieces */
+    if (DNSTAP__HAS_ENDPOINT || DNSTAP__HAS_TEXT)
+        dnstap__replace_string(&o->endpoint, dnstap__take_path(a, o->endpoint, at, from));
+    if (DNSTAP__HAS_LISTEN)
+        dnstap__replace_string(&o->socket_group, dnstap__take_string(a, o->socket_group));
+    if (!DNSTAP__HAS_TLS) return;
+    dnstap__replace_string(&o->ca_file, dnstap__take_path(a, o->ca_file, 0, base));
+    dnstap__replace_string(&o->cert_file, dnstap__take_path(a, o->cert_file, 0, base));
+    dnstap__replace_string(&o->key_file, dnstap__take_path(a, o->key_file, 0, base));
+    dnstap__replace_string(&o->server_name, dnstap__take_string(a, o->server_name));
+    dnstap__replace_bytes(a, &o->ca);
+    dnstap__replace_bytes(a, &o->cert);
+    dnstap__replace_bytes(a, &o->key);
 }
 
 #if DNSTAP__HAS_TLS
@@ -11722,37 +11758,41 @@ static void dnstap__layout_links(dnstap_tap *tap, dnstap__arena *a, const dnstap
     }
 }
 
-/* Everything a tap keeps, in one block. Fills in tap unless the arena only adds up. */
-static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
+/* What a tap does not change: its options, with identity and version encoded. */
+static void dnstap__fill_tap(dnstap_tap *tap, const dnstap__setup *s, uint8_t *prefix,
+                             size_t prefix_size)
+{
+    memset(tap, 0, sizeof *tap);
+    tap->ring_count = s->ring_count;
+    tap->options = s->o;
+    dnstap__encode_prefix(s->identity, s->version, prefix, prefix_size);
+    tap->fixed.prefix = prefix;
+    tap->fixed.prefix_size = prefix_size;
+    tap->fixed.identity = s->identity;
+    tap->fixed.version = s->version;
+    tap->fixed.full = s->o.full;
+}
+
+/* Everything a tap keeps, in one block. Fills in tap unless the arena only adds up, and leaves s as
+ * it is. */
+static dnstap_tap *dnstap__layout(dnstap__arena *a, dnstap__setup *s)
 {
     dnstap_tap *tap = (dnstap_tap *)dnstap__take(a, sizeof *tap, DNSTAP__ALIGN);
-    dnstap__ring *rings = (dnstap__ring *)dnstap__take(a, s->ring_count * sizeof *rings,
-                                                       DNSTAP__ALIGN);
-    long prefix_size = dnstap__encode_prefix(s->identity, s->version, NULL, 0);
-    uint8_t *prefix = (uint8_t *)dnstap__take(a, (size_t)prefix_size, 1);
-    dnstap_bytes identity = dnstap__take_bytes(a, s->identity);
-    dnstap_bytes version = dnstap__take_bytes(a, s->version);
-    dnstap_options o = s->o;
+    size_t size = s->ring_count * sizeof *tap->rings;
+    dnstap__ring *rings = (dnstap__ring *)dnstap__take(a, size, DNSTAP__ALIGN);
+    size_t prefix_size = (size_t)dnstap__encode_prefix(s->identity, s->version, NULL, 0);
+    uint8_t *prefix = (uint8_t *)dnstap__take(a, prefix_size, 1), *data;
+    bool fills = tap && !a->overflow;
     dnstap__extra extra;
-    uint8_t *data;
     uint32_t i;
 
-    dnstap__compile_template(&extra, a, &o);
-    dnstap__take_options(a, &o, &s->target, s->base);
-    if (tap && !a->overflow) {
-        memset(tap, 0, sizeof *tap);
-        memset(rings, 0, s->ring_count * sizeof *rings);
-        tap->rings = rings;
-        tap->ring_count = s->ring_count;
-        tap->options = o;
-        dnstap__encode_prefix(identity, version, prefix, (size_t)prefix_size);
-        tap->fixed.prefix = prefix;
-        tap->fixed.prefix_size = (size_t)prefix_size;
-        tap->fixed.identity = identity;
-        tap->fixed.version = version;
-        tap->fixed.full = s->o.full;
-        tap->extra = extra;
-    }
+    if (fills) dnstap__fill_tap(tap, s, prefix, prefix_size);
+    if (DNSTAP__HAS_RARE) dnstap__replace_bytes(a, fills ? &tap->fixed.identity : &s->identity);
+    if (DNSTAP__HAS_RARE) dnstap__replace_bytes(a, fills ? &tap->fixed.version : &s->version);
+    dnstap__compile_template(&extra, a, &s->o);
+    dnstap__take_options(a, fills ? &tap->options : &s->o, &s->target, s->base);
+    if (fills) tap->extra = extra;
+    if (fills) tap->rings = (dnstap__ring *)memset(rings, 0, size);
     dnstap__layout_links(tap, a, s);
     if (dnstap__is(&s->target, DNSTAP__SECURE)) dnstap__layout_tls(tap, a, s);
     for (i = 0; i < s->ring_count; i++) {
@@ -11767,7 +11807,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, const dnstap__setup *s)
     return a->overflow ? NULL : tap;
 }
 
-static size_t dnstap__layout_size(const dnstap__setup *s)
+static size_t dnstap__layout_size(dnstap__setup *s)
 {
     dnstap__arena a;
 
@@ -11933,8 +11973,7 @@ static void dnstap__say_too_much(dnstap_error *error)
 }
 
 /* Lays a tap out in memory, and opens what it needs. NULL: nothing is left open. */
-static dnstap_tap *dnstap__open(void *memory, size_t size, const dnstap__setup *s,
-                                dnstap_error *error)
+static dnstap_tap *dnstap__open(void *memory, size_t size, dnstap__setup *s, dnstap_error *error)
 {
     dnstap__arena a;
     dnstap_tap *tap;
@@ -12122,7 +12161,7 @@ static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
     dnstap__watch(tap, tap->waker.out, 0);
     dnstap__watch(tap, tap->desk.watched, 0);
     if (DNSTAP__LISTENING_TAP(tap)) dnstap__part_all(tap);
-    if (tap->options.timer) (tap->options.timer)(tap->options.user, -1);
+    if (DNSTAP__LOOP_HOOK(tap, timer)) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
     return tap->shown.lost != lost;

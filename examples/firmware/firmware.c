@@ -128,7 +128,7 @@ int main(void)
     say("memory of the tap beyond the ring, bytes: ",
         (uint32_t)(dnstap_memory_size(&options) - RING));
     say("most of the stack, bytes: ", (uint32_t)board_stack_used());
-    say("instructions a message: ", (uint32_t)(spent / MESSAGES));
+    say("instructions a message: ", (uint32_t)spent / MESSAGES);
     say(result == DNSTAP_OK ? "all sent: " : "not all sent of: ", MESSAGES);
     return result != DNSTAP_OK;
 }
