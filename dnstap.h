@@ -1482,19 +1482,27 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #ifndef DNSTAP_ASSERT
 #define DNSTAP_ASSERT(x) ((void)sizeof(!(x))) /* not evaluated */
 #endif
-/* The hot path is worth its size, but not where size is what counts. */
-#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+/* The hot path is worth its size, but not where size is what counts; what it has but once, there
+ * too. */
+#if defined(__OPTIMIZE_SIZE__)
+#define DNSTAP__SMALL 1
+#else
+#define DNSTAP__SMALL 0
+#endif
+#if defined(__GNUC__) && !DNSTAP__SMALL
 #define DNSTAP__INLINE static inline __attribute__((always_inline))
 #else
 #define DNSTAP__INLINE static inline
 #endif
 #if defined(__GNUC__)
+#define DNSTAP__ONCE static inline __attribute__((always_inline))
 #define DNSTAP__LIKELY(x) __builtin_expect(!!(x), 1)
 #define DNSTAP__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define DNSTAP__APART static __attribute__((noinline))
 #define DNSTAP__COLD static __attribute__((noinline, cold))
 #define DNSTAP__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
+#define DNSTAP__ONCE static inline
 #define DNSTAP__LIKELY(x) (x)
 #define DNSTAP__UNLIKELY(x) (x)
 #define DNSTAP__APART static
@@ -2616,7 +2624,7 @@ DNSTAP_POLICY_MATCHES(DNSTAP__X)
 
 #define DNSTAP__PRESENT(field) (1u << dnstap__Message_##field##_tag)
 
-#if defined(__OPTIMIZE_SIZE__)
+#if DNSTAP__SMALL
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
 {
     memset(m, 0, sizeof *m);
@@ -2980,7 +2988,7 @@ DNSTAP__INLINE uint8_t *dnstap__put_fixed32(uint8_t *p, uint32_t v)
     return p;
 }
 
-DNSTAP__INLINE uint8_t *dnstap__put_bytes(uint8_t *p, dnstap_bytes bytes)
+DNSTAP__ONCE uint8_t *dnstap__put_bytes(uint8_t *p, dnstap_bytes bytes)
 {
     p = dnstap__put_number(p, (uint32_t)bytes.size);
     memcpy(p, bytes.data, bytes.size);
@@ -3285,7 +3293,7 @@ DNSTAP__COLD size_t dnstap__write_slow(const dnstap__fixed *fixed, const dnstap_
 
 /* What the straight-line code does not cover, in one test: it has enumerated values of one byte,
  * and what dnstap_encode refuses is left to it: dnstap__bad_numbers must find no more than this. */
-DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
+DNSTAP__ONCE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
 {
     uint32_t limit = 999999999, ports = m->query_port | m->response_port;
     uint32_t enums = m->type | (m->type - 1) | m->socket_family | m->socket_protocol |
@@ -3300,8 +3308,8 @@ DNSTAP__INLINE bool dnstap__is_slow(const dnstap_message *m, size_t longest)
 
 /* The room that m's payload needs, into plan. A size counts even where its bytes are absent: that
  * is only room. DNSTAP_OK or DNSTAP_BAD_MESSAGE. */
-DNSTAP__INLINE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                        dnstap__plan *plan)
+DNSTAP__ONCE int dnstap__plan_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                      dnstap__plan *plan)
 {
     size_t longest = m->query_zone.size | m->extra.size;
     size_t n = m->query_address.size + m->response_address.size + m->query_zone.size;
@@ -3332,7 +3340,7 @@ DNSTAP__INLINE bool dnstap__five_bytes(uint64_t v)
 }
 
 /* Four bytes of seven bits at once, and the fifth. */
-DNSTAP__INLINE uint8_t *dnstap__put_seconds(uint8_t *p, uint64_t v)
+DNSTAP__ONCE uint8_t *dnstap__put_seconds(uint8_t *p, uint64_t v)
 {
     uint32_t low = (uint32_t)v;
     if (DNSTAP__UNLIKELY(!dnstap__five_bytes(v))) return dnstap__put_varint(p, v);
@@ -3359,8 +3367,8 @@ DNSTAP__INLINE uint8_t *dnstap__put_address(uint8_t *p, dnstap_bytes bytes)
     (dnstap__put_##how(dnstap__put_key(p, DNSTAP__KEY(Message_##field, wire)), (m)->field))
 
 /* The Message, in field order. */
-DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnstap_message *m,
-                                         uint8_t *p)
+DNSTAP__ONCE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnstap_message *m,
+                                       uint8_t *p)
 {
     p = DNSTAP__PUT(p, m, enum, type, DNSTAP__VARINT);
     if (DNSTAP__HAS(m, socket_family)) p = DNSTAP__PUT(p, m, enum, socket_family, DNSTAP__VARINT);
@@ -3388,10 +3396,12 @@ DNSTAP__INLINE uint8_t *dnstap__put_body(const dnstap__fixed *fixed, const dnsta
 }
 
 /* Of the usual sizes in two overlapping copies, without a call. */
-DNSTAP__INLINE void dnstap__put_prefix(const dnstap__fixed *fixed, uint8_t *out)
+DNSTAP__ONCE void dnstap__put_prefix(const dnstap__fixed *fixed, uint8_t *out)
 {
     size_t n = fixed->prefix_size;
-    if (n >= 32 && n <= 64) {
+    if (DNSTAP__SMALL) {
+        memcpy(out, fixed->prefix, n);
+    } else if (n >= 32 && n <= 64) {
         memcpy(out, fixed->prefix, 32);
         memcpy(out + n - 32, fixed->prefix + n - 32, 32);
     } else if (n >= 16 && n < 32) {
@@ -3424,8 +3434,8 @@ DNSTAP__INLINE uint8_t *dnstap__put_length(uint8_t *p, size_t guess, uint8_t *en
 }
 
 /* What follows extra: the Message and the type. */
-DNSTAP__INLINE uint8_t *dnstap__put_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                            const dnstap__plan *plan, uint8_t *p)
+DNSTAP__ONCE uint8_t *dnstap__put_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                          const dnstap__plan *plan, uint8_t *p)
 {
     p = dnstap__put_key(p, DNSTAP__KEY(Dnstap_message, DNSTAP__BYTES));
     p = dnstap__put_length(p, plan->length, dnstap__put_body(fixed, m, p + plan->length));
@@ -3435,8 +3445,8 @@ DNSTAP__INLINE uint8_t *dnstap__put_message(const dnstap__fixed *fixed, const dn
 }
 
 /* Writes at out what was planned, of the same m; at most plan->size bytes. Returns how many. */
-DNSTAP__INLINE size_t dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
-                                            const dnstap__plan *plan, uint8_t *out)
+DNSTAP__ONCE size_t dnstap__write_message(const dnstap__fixed *fixed, const dnstap_message *m,
+                                          const dnstap__plan *plan, uint8_t *out)
 {
     uint8_t *p = out + fixed->prefix_size;
     if (DNSTAP__HAS_RARE && DNSTAP__UNLIKELY(plan->slow))
@@ -4886,7 +4896,7 @@ typedef struct dnstap__ring {
 } dnstap__ring;
 
 /* Adds to a word that only this thread writes and others read. */
-DNSTAP__INLINE void dnstap__add(size_t *word, size_t n) { DNSTAP_STORE(word, *word + n); }
+DNSTAP__ONCE void dnstap__add(size_t *word, size_t n) { DNSTAP_STORE(word, *word + n); }
 
 /* Counts one in a word that any thread writes. */
 static void dnstap__add_shared(size_t *word)
@@ -4899,7 +4909,7 @@ static void dnstap__add_shared(size_t *word)
 
 /* Room for size bytes in one piece, or NULL; *end is the position after them. Less may be published
  * in the end. */
-DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_t *end)
+DNSTAP__ONCE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_t *end)
 {
     size_t tail = DNSTAP_LOAD_ACQUIRE(&r->tail), at = r->published;
     size_t offset = at & (r->size - 1), room = r->size - offset, skip = 0;
@@ -4923,7 +4933,7 @@ DNSTAP__INLINE uint8_t *dnstap__ring_reserve(dnstap__ring *r, size_t size, size_
     return r->data + offset;
 }
 
-DNSTAP__INLINE void dnstap__ring_publish(dnstap__ring *r, size_t size, size_t end)
+DNSTAP__ONCE void dnstap__ring_publish(dnstap__ring *r, size_t size, size_t end)
 {
     DNSTAP_ASSERT(size > DNSTAP_FRAME_HEADER && end - r->published >= size);
     dnstap__add(&r->recorded, 1);
@@ -9546,8 +9556,8 @@ DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, const d
 
 /* Puts m into the ring; *bytes is what the ring has had then. view: of the same message, when there
  * is a template; else NULL. */
-DNSTAP__INLINE int dnstap__put_viewed(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                                      const dnstap__view *view, size_t *bytes)
+DNSTAP__ONCE int dnstap__put_viewed(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                    const dnstap__view *view, size_t *bytes)
 {
     dnstap__plan plan;
     size_t size, end;
@@ -9582,18 +9592,19 @@ DNSTAP__APART int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const 
     return dnstap__put_viewed(tap, r, m, &view, bytes);
 }
 
-DNSTAP__INLINE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                               size_t *bytes)
+DNSTAP__ONCE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                             size_t *bytes)
 {
     if (DNSTAP__UNLIKELY(!dnstap__wanted(DNSTAP_LOAD(&tap->direct), m->type)))
-        return dnstap__put_otherwise(tap, r, m, bytes);
+        return DNSTAP__HAS_EXTRA ? dnstap__put_otherwise(tap, r, m, bytes)
+                                 : dnstap__refuse(tap, r, 0);
     return dnstap__put_viewed(tap, r, m, NULL, bytes);
 }
 
 /* Wakes the service when it sleeps behind its mark, or the ring is full. A call may end a thread
  * that is cancelled: nothing is locked here. */
-DNSTAP__INLINE int dnstap__wake_behind(dnstap_tap *tap, const dnstap__ring *r, int result,
-                                       size_t bytes)
+DNSTAP__ONCE int dnstap__wake_behind(dnstap_tap *tap, const dnstap__ring *r, int result,
+                                     size_t bytes)
 {
     if (DNSTAP__UNLIKELY(result != 1)) {
         if (result == DNSTAP_RING_FULL) dnstap__wake(tap);
@@ -11065,7 +11076,7 @@ DNSTAP__COLD bool dnstap__own(dnstap_tap *tap)
 
     if (DNSTAP__LISTENING_TAP(tap) && tap->desk.pause == UINT64_MAX) return false;
     if (!tap->owner) {
-        if (process != tap->opener) {
+        if (DNSTAP__POSIX && process != tap->opener) {
             if (!tap->options.wake) dnstap__renew_waker(tap);
             tap->dial.random ^= (uint32_t)process * 2654435761u;
             dnstap__barrier_open();
