@@ -426,6 +426,11 @@ struct pollfd;
 #else
 #define DNSTAP__HAS_SINK 0
 #endif
+#if !defined(DNSTAP_NO_METRICS) && (DNSTAP__ALL || defined(DNSTAP_WITH_METRICS)) && DNSTAP__HAS_TEXT
+#define DNSTAP__HAS_METRICS 1
+#else
+#define DNSTAP__HAS_METRICS 0
+#endif
 #if !defined(DNSTAP_NO_DIRECTIVE) && (DNSTAP__ALL || defined(DNSTAP_WITH_DIRECTIVE)) && \
     DNSTAP__HAS_ENDPOINT
 #define DNSTAP__HAS_DIRECTIVE 1
@@ -1072,12 +1077,14 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 
 /* ---- >>metrics ---------------------------------------------------------------------------- */
 
+#if DNSTAP__HAS_METRICS
 /* Writes what status and rings say as OpenMetrics text, for Prometheus and its like, up to # EOF;
  * the label `tap` is the endpoint. Returns its length without the NUL at its end, which needs one
  * byte more; where size is too small, only whole lines stand in out, and no # EOF. out NULL: the
  * length it would have. It grows with its numbers: take some hundred bytes more, or call again
  * until it fits. Any thread. */
 DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size);
+#endif
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
@@ -2308,6 +2315,7 @@ static int dnstap__fail_code(dnstap_error *error, int code, int sys_errno)
 }
 #endif
 
+#if DNSTAP__HAS_METRICS || DNSTAP__HAS_DIRECTIVE
 /* A text that may find less room than it needs: what is written then, and how long it all is. */
 typedef struct dnstap__page {
     char *out; /* NULL: only counts */
@@ -2324,6 +2332,7 @@ static void dnstap__write(dnstap__page *p, const char *s, size_t n)
 }
 
 static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
+#endif
 
 /* Carves aligned pieces from a block. Without a block (base NULL) it only adds up what they take,
  * so that the same code tells the size and uses it. */
@@ -12212,6 +12221,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
  * family's samples stand together, whosever they are, below one head; what names a subject is UTF-8
  * and escaped; no line is cut. A further kind of subject is a struct and a table. */
 
+#if DNSTAP__HAS_METRICS
 /* What becomes of a number: it stands there; as so many thousandths; less those of the family's
  * samples above; 1 where it is `which`, else 0. */
 enum { DNSTAP__PLAIN, DNSTAP__THOUSANDTHS, DNSTAP__REST, DNSTAP__IS };
@@ -12506,6 +12516,7 @@ DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size)
     subject = dnstap__tap_subject(tap, &figures);
     return dnstap__write_tap_metrics(&subject, 1, out, size);
 }
+#endif
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
 
