@@ -30,18 +30,11 @@ static bool entropy(void *user, void *out, size_t size)
     return true;
 }
 
-static void secure(dnstap_options *options)
-{
-    options->endpoint = "tls://collector:6000"; /* its name is verified */
-    options->ca = dnstap_bytes_of(ca, sizeof ca - 1);
-    options->cert = dnstap_bytes_of(cert, sizeof cert - 1);
-    options->key = dnstap_bytes_of(key, sizeof key - 1);
-    options->ca_memory = 4096;
-    options->tls_input = 1024;
-    options->tls_output = 837;
-    options->timeout_ms = 60000;
-    options->unix_time = unix_time;
-    options->entropy = entropy;
-}
+/* The collector's name is verified. */
+#define SECURITY                                                                       \
+    .endpoint = "tls://collector:6000", .ca = {ca, sizeof ca - 1},                     \
+    .cert = {cert, sizeof cert - 1}, .key = {key, sizeof key - 1}, .ca_memory = 4096,  \
+    .tls_input = 1024, .tls_output = 837, .timeout_ms = 60000, .unix_time = unix_time, \
+    .entropy = entropy
 
 #endif
