@@ -43,6 +43,10 @@ bench: ## measure against libfstrm and protobuf-c (10 minutes; BENCH=quick: 1)
 	@tests/setup build bench
 	@tests/bench/run build
 
+test-ports: ## the unit tests on other machines and C libraries, most under qemu (30 minutes)
+	@tests/setup build test ports
+	@MACHINES=all TEST_LIMIT=3600 tests/run build compile/machines
+
 firmware: ## build the firmware for a Cortex-M3 and run it in QEMU; says what it takes
 	@tests/setup build firmware
 	@tests/interop/firmware_test.sh build
@@ -125,6 +129,6 @@ build/fstrm_reader: libs += -lfstrm
 units: $(unit)
 peers: $(patsubst tests/interop/%.c,build/%,$(wildcard tests/interop/*.c))
 
-.PHONY: all demo test test-long bench firmware lint proto install install-tool uninstall \
-    clean help units peers
+.PHONY: all demo test test-long test-ports bench firmware lint proto install install-tool \
+    uninstall clean help units peers
 .DELETE_ON_ERROR:

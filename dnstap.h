@@ -1519,11 +1519,17 @@ enum { DNSTAP__MEMBARRIER = 1 << 3, DNSTAP__MEMBARRIER_REGISTER = 1 << 4 };
 #ifndef DNSTAP_CACHE_LINE
 #define DNSTAP_CACHE_LINE (DNSTAP__HAS_THREADS ? 64 : (int)sizeof(size_t))
 #endif
-#ifdef MSG_NOSIGNAL
+#if DNSTAP__HAS_SOCKETS && defined(MSG_NOSIGNAL)
 #define DNSTAP__NOSIGNAL MSG_NOSIGNAL
 #else
 #define DNSTAP__NOSIGNAL 0
 #endif
+#if DNSTAP__HAS_SOCKETS && !defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE)
+#define DNSTAP__HUSHES_SEND 1 /* sockets can't do without SIGPIPE by themselves */
+#else
+#define DNSTAP__HUSHES_SEND 0
+#endif
+#define DNSTAP__HUSHES (DNSTAP__HAS_FILES || DNSTAP__HUSHES_SEND)
 #if DNSTAP__POSIX
 #define DNSTAP__POLLFD_SIZE sizeof(struct pollfd)
 #else
@@ -1880,19 +1886,19 @@ static void dnstap__mutex_unlock(dnstap__mutex *m) { (void)m; }
 static void dnstap__mutex_close(dnstap__mutex *m) { (void)m; }
 #endif
 
-#if DNSTAP__HAS_FILES && DNSTAP__HAS_THREADS
+#if DNSTAP__HUSHES && DNSTAP__HAS_THREADS
 static void dnstap__sigmask(int how, const sigset_t *set, sigset_t *before)
 {
     pthread_sigmask(how, set, before);
 }
-#elif DNSTAP__HAS_FILES
+#elif DNSTAP__HUSHES
 static void dnstap__sigmask(int how, const sigset_t *set, sigset_t *before)
 {
     sigprocmask(how, set, before);
 }
 #endif
 
-#if DNSTAP__HAS_FILES && defined(_POSIX_REALTIME_SIGNALS) && _POSIX_REALTIME_SIGNALS > 0
+#if DNSTAP__HUSHES && defined(_POSIX_REALTIME_SIGNALS) && _POSIX_REALTIME_SIGNALS > 0
 static void dnstap__take_signals(const sigset_t *set)
 {
     struct timespec none = {0, 0};
@@ -1900,7 +1906,7 @@ static void dnstap__take_signals(const sigset_t *set)
     while (sigtimedwait(set, NULL, &none) > 0) {
     }
 }
-#elif DNSTAP__HAS_FILES
+#elif DNSTAP__HUSHES
 static void dnstap__take_signals(const sigset_t *set)
 {
     sigset_t pending;
@@ -1913,10 +1919,10 @@ static void dnstap__take_signals(const sigset_t *set)
 }
 #endif
 
-#if DNSTAP__HAS_FILES
-/* The signals that write(2) raises in its thread: none may reach the program, which might die of
- * it. They are held back while we write, and taken when the write failed. (SIGTTOU, of a terminal
- * in the background, does not even come while it is held back.) */
+#if DNSTAP__HUSHES
+/* The signals that write(2) and send(2) raise in their thread: none may reach the program, which
+ * might die of it. They are held back while we write, and taken when that failed. (SIGTTOU, of a
+ * terminal in the background, does not even come while it is held back.) */
 static void dnstap__hush(sigset_t *before)
 {
     sigset_t raised;
@@ -1942,6 +1948,24 @@ static void dnstap__unhush(const sigset_t *before, bool failed)
         !sigismember(before, SIGTTOU))
         dnstap__sigmask(SIG_SETMASK, before, NULL);
     errno = saved;
+}
+#endif
+
+#if DNSTAP__HUSHES_SEND
+static ssize_t dnstap__send_quietly(int fd, const void *data, size_t size)
+{
+    sigset_t before;
+    ssize_t n;
+
+    dnstap__hush(&before);
+    n = send(fd, data, size, 0);
+    dnstap__unhush(&before, n < 0);
+    return n;
+}
+#elif DNSTAP__HAS_SOCKETS
+static ssize_t dnstap__send_quietly(int fd, const void *data, size_t size)
+{
+    return send(fd, data, size, DNSTAP__NOSIGNAL);
 }
 #endif
 
@@ -2334,7 +2358,8 @@ static void dnstap__write(dnstap__page *p, const char *s, size_t n)
 static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
 #endif
 
-/* Carves aligned pieces from a block. Without a block (base NULL) it only adds up what they take,
+/* Carves aligned pieces from a block; to more than 8 from one that is aligned for it, which what
+ * malloc gives need not be. Without a block (base NULL) it only adds up what they take,
  * so that the same code tells the size and uses it. */
 typedef struct dnstap__arena {
     uint8_t *base;
@@ -5177,7 +5202,7 @@ static int dnstap__socket_start(void *self, short *wants)
 static long dnstap__socket_send(void *self, const void *data, size_t size, short *wants)
 {
     dnstap__socket *s = (dnstap__socket *)self;
-    ssize_t n = send(s->fd, data, size, DNSTAP__NOSIGNAL);
+    ssize_t n = dnstap__send_quietly(s->fd, data, size);
 
     if (n >= 0) return (long)n;
     if (dnstap__would_block(errno)) return dnstap__socket_again(DNSTAP_AGAIN, POLLOUT, wants);
@@ -6252,6 +6277,9 @@ typedef struct dnstap__listener {
     dnstap__identity is; /* what fd leads to */
 } dnstap__listener;
 
+/* S_ISVTX, which plain POSIX does not show: in such a folder only owners remove. */
+enum { DNSTAP__STICKY = 01000 };
+
 /* Whether the file at path, which st is of, could be removed: 0, or errno. */
 static int dnstap__may_remove(const char *path, const struct stat *st)
 {
@@ -6260,7 +6288,8 @@ static int dnstap__may_remove(const char *path, const struct stat *st)
     struct stat in;
 
     dnstap__folder_of(path, folder);
-    if (we && !stat(folder, &in) && (in.st_mode & S_ISVTX) && we != in.st_uid && we != st->st_uid)
+    if (we && !stat(folder, &in) && (in.st_mode & DNSTAP__STICKY) && we != in.st_uid &&
+        we != st->st_uid)
         return EPERM;
     return dnstap__may(folder, W_OK | X_OK);
 }
@@ -7799,8 +7828,8 @@ static dnstap__tls_config *dnstap__tls_carve_config(dnstap__arena *a, const dnst
     size_t wanted = o->ca_memory ? o->ca_memory
                                  : (size_t)(cas ? DNSTAP__TLS_ANCHORS : DNSTAP__TLS_OURS);
     size_t size = cas || ours ? wanted & ~(size_t)15 : 0;
-    uint8_t *first = (uint8_t *)dnstap__take(a, size, 16);
-    uint8_t *second = (uint8_t *)(files ? dnstap__take(a, size, 16) : NULL);
+    uint8_t *first = (uint8_t *)dnstap__take(a, size, 8);
+    uint8_t *second = (uint8_t *)(files ? dnstap__take(a, size, 8) : NULL);
 
     if (!a->base || a->overflow) return NULL;
     memset(c, 0, sizeof *c);
@@ -8445,13 +8474,13 @@ typedef struct dnstap__tls {
 /* Carves a connection and its buffers; NULL while the arena only adds up. */
 static dnstap__tls *dnstap__tls_carve(dnstap__arena *a, const dnstap__tls_settings *o)
 {
-    dnstap__tls *t = (dnstap__tls *)dnstap__take(a, sizeof(dnstap__tls), 16);
+    dnstap__tls *t = (dnstap__tls *)dnstap__take(a, sizeof(dnstap__tls), 8);
     uint8_t *input, *output;
     size_t in, out;
 
     dnstap__tls_sizes(o, &in, &out);
-    input = (uint8_t *)dnstap__take(a, in, 16);
-    output = (uint8_t *)(out ? dnstap__take(a, out, 16) : NULL);
+    input = (uint8_t *)dnstap__take(a, in, 8);
+    output = (uint8_t *)(out ? dnstap__take(a, out, 8) : NULL);
     if (!a->base || a->overflow) return NULL;
     memset(t, 0, sizeof *t);
     t->input = input;
