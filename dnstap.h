@@ -233,20 +233,48 @@
  * PROCESSES
  *   open → daemonise, chroot, setuid → start. Opening starts no thread and connects nothing.
  *   Relative paths are made absolute then, so that a daemon's chdir("/") does not lose them. The
- *   process that first starts or services a tap owns it: elsewhere, close sends nothing. After a
- *   fork with a started tap, the child calls dnstap_after_fork before anything else, or leaves the
- *   tap alone. A tap that was opened once may be started in each of several workers that were
- *   forked then: each connects on its own; of a file's, one writes, and the others wait.
+ *   process that first starts or services a tap owns it: elsewhere, close sends nothing. A tap that
+ *   was opened once may be started in each of several workers that were forked then: each connects
+ *   on its own; of a file's, one writes, and the others wait.
  *   Descriptors that the program closes, as code does that makes a daemon, are missed and opened
  *   anew, with a line in the log; but a number that is another's by then, under a tap that runs,
  *   can't be told from our own: close all before the tap is opened.
  *   No signal that our writing raises reaches the program (SIGPIPE, SIGXFSZ, SIGTTOU).
+ *
+ * FORKED CHILDREN
+ *   In a child that was forked under a started tap dnstap_wants is false, and nothing is logged. It
+ *   logs in one of two ways (examples/children.c has both):
+ *   - Through its parent, which gets the payloads from a pipe of the child's own, or from a socket
+ *     that keeps them whole (SOCK_SEQPACKET), and calls dnstap_log_payload. The child asks
+ *     dnstap_wants before the fork, sets the message's identity and version, calls dnstap_encode,
+ *     and waits while the pipe is full. One connection, one ring: what that holds no outage costs.
+ *     It is the only way for files, which have one writer, and for taps that listen.
+ *   - On its own: dnstap_after_fork, the messages, and at its end dnstap_flush and dnstap_close.
+ *     For a short life set options.producers to 1 and timeout_ms to a second, that a sink that
+ *     hangs be given up soon, and let dnstap_flush outlast the outages that are to cost nothing:
+ *     what is unsent when it gives up goes with the child. If that does not suit the parent, it
+ *     opens a second tap with such options and never starts it; a child that logs to that needs no
+ *     dnstap_after_fork.
+ *   A tap in memory that processes share does not work: the first that logs takes the wake-up that
+ *   was the service's, which sleeps on.
+ *
+ * A SERVER THAT REPLACES ITSELF
+ *   Taps that connect: old and new each have a connection. A file: the new tap opens, keeps its
+ *   messages, and writes when the old one has closed. A socket that is listened on: dnstap_open
+ *   fails as long as the old process listens, be it unix or tcp; let the old one dnstap_close
+ *   first, or call dnstap_open again until it works. Nothing is in its way then: sinks that dial
+ *   come back (ours after 100 ms, at first). What exec(2) or a crash leaves is replaced at once.
+ *   Without a gap: a parent opens the tap, and workers start it. A new one may while the old still
+ *   serves; sinks of the old come to the new, and the socket stays until the parent closes.
  *
  * MEMORY
  *   All of it in one block when the tap opens: malloc'ed by dnstap_open, yours with dnstap_open_in.
  *   After that only a name's look-up allocates, in its own thread. A ring is options.ring_size
  *   bytes for each producer and one shared; pages of it are touched only as far as they are needed.
  *   So where malloc refuses what a long queue may take, address space is reserved for it instead.
+ *   Under mlockall(MCL_FUTURE) all of it is resident: (producers + 1) × ring_size, by default 18
+ *   MiB, with full 72. Lower options.producers to the threads that log, and ring_size or queue;
+ *   or, on Linux, lock only what is touched, with MCL_ONFAULT besides.
  *
  * WHAT IS DROPPED WHEN
  *   Nothing is dropped while rings have room, connected or not: after an outage the ring's
@@ -1644,6 +1672,8 @@ static int dnstap__may_make(const char *path)
 }
 #endif
 
+static size_t dnstap__parent(void) { return (size_t)getppid(); }
+
 /* false, with errno: it can't be told. */
 static bool dnstap__working_directory(char *out, size_t size)
 {
@@ -1703,6 +1733,7 @@ typedef struct dnstap__waker {
 static uint64_t dnstap__clock_ms(void *user) { return user ? 0 : 1; }
 static void dnstap__pause(void) {}
 static size_t dnstap__process(void) { return 1; }
+static size_t dnstap__parent(void) { return 0; }
 static void dnstap__host_name(char *out, size_t size) { memset(out, 0, size); }
 static void dnstap__waker_none(dnstap__waker *w)
 {
@@ -2358,6 +2389,15 @@ static void dnstap__write(dnstap__page *p, const char *s, size_t n)
 static void dnstap__write_string(dnstap__page *p, const char *s) { dnstap__write(p, s, strlen(s)); }
 #endif
 
+/* The smallest power of two that is no less than n; 0: there is none. */
+static size_t dnstap__power_of_two(size_t n)
+{
+    size_t power = 1;
+
+    while (power && power < n) power <<= 1;
+    return power;
+}
+
 /* Carves aligned pieces from a block; to more than 8 from one that is aligned for it, which what
  * malloc gives need not be. Without a block (base NULL) it only adds up what they take,
  * so that the same code tells the size and uses it. */
@@ -2388,6 +2428,15 @@ static const char *dnstap__take_string(dnstap__arena *a, const char *s)
 
     if (copy) memcpy(copy, s, size);
     return copy;
+}
+
+static dnstap_bytes dnstap__take_bytes(dnstap__arena *a, dnstap_bytes b)
+{
+    void *copy = b.data ? dnstap__take(a, b.size, 1) : NULL;
+
+    if (copy && b.size) memcpy(copy, b.data, b.size);
+    b.data = copy;
+    return b;
 }
 
 static bool dnstap__is_relative(const char *path) { return path && *path && *path != '/'; }
@@ -11526,15 +11575,6 @@ typedef struct dnstap__setup {
     char base[DNSTAP__PATH_SIZE];            /* of relative paths */
 } dnstap__setup;
 
-/* The smallest power of two that is no less than n; 0: there is none. */
-static size_t dnstap__power_of_two(size_t n)
-{
-    size_t power = 1;
-
-    while (power && power < n) power <<= 1;
-    return power;
-}
-
 /* Room for what is logged, and for names of any length that leave half of the ring to it. */
 static size_t dnstap__default_message(const dnstap__setup *s)
 {
@@ -11685,15 +11725,6 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
             (unsigned long)(s->identity.size + s->version.size), (unsigned long)s->o.max_message);
     s->ring_count = s->o.producers + (DNSTAP__HAS_THREADS ? 1u : 0u);
     return DNSTAP_OK;
-}
-
-static dnstap_bytes dnstap__take_bytes(dnstap__arena *a, dnstap_bytes b)
-{
-    void *copy = b.data ? dnstap__take(a, b.size, 1) : NULL;
-
-    if (copy && b.size) memcpy(copy, b.data, b.size);
-    b.data = copy;
-    return b;
 }
 
 /* Puts the copy that was taken in the place of a string of the caller's; NULL: it only added up. */
@@ -12212,6 +12243,16 @@ static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
     return tap->shown.lost != lost;
 }
 
+/* Whether the socket that was listened on ends with this process: not where the tap is another's,
+ * nor in a worker of the one that has opened it, who has more of them. */
+static bool dnstap__may_end_socket(const dnstap_tap *tap)
+{
+    size_t process = dnstap__process();
+
+    if (tap->owner && tap->owner != process) return false;
+    return tap->opener == process || tap->opener != dnstap__parent();
+}
+
 DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
 {
     bool lost = false;
@@ -12225,7 +12266,7 @@ DNSTAP_API int dnstap_close(dnstap_tap *tap, int timeout_ms)
         dnstap__names_orphan(&tap->dial.names);
     }
     dnstap__strike(tap);
-    if (tap->owner && tap->owner != dnstap__process()) tap->desk.listener.path = NULL;
+    if (!dnstap__may_end_socket(tap)) tap->desk.listener.path = NULL;
     dnstap__disconnect_all(tap);
     dnstap__listener_close(&tap->desk.listener);
     discarded = dnstap__discard(tap);

@@ -5,6 +5,8 @@
 #include "dnstap.h"
 #include "tap_support.h"
 #include "tap_file.h"
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 static void child_logs(dnstap_tap *tap, uint32_t producer, unsigned count)
 {
@@ -355,6 +357,50 @@ static void test_writing_to_a_dead_collector_raises_no_signal(void **state)
     sigaction(SIGPIPE, &before, NULL);
 }
 
+/* ---- locked memory ---- */
+
+/* How many bytes of a block are resident, when a tap of these options has been opened in it. */
+static size_t resident(const dnstap_options *o)
+{
+    static unsigned char pages[1 << 16];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = dnstap_memory_size(o), n = 0, i;
+    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    dnstap_tap *tap;
+
+    assert_true(block != MAP_FAILED);
+    tap = dnstap_open_in(block, size, o, NULL);
+    assert_non_null(tap);
+    assert_true(size / page + 1 < sizeof pages);
+    assert_int_equal(mincore(block, size, pages), 0);
+    for (i = 0; i < (size + page - 1) / page; i++) n += pages[i] & 1;
+    dnstap_close(tap, 0);
+    munmap(block, size);
+    return n * page;
+}
+
+/* The sanitizer has an mlockall of its own, which does nothing. */
+static bool lock_memory(int how) { return syscall(SYS_mlockall, how) == 0; }
+
+static void test_locked_rings_are_resident_to_their_end(void **state)
+{
+    enum { SMALL = 1 << 18, ON_FAULT = 4 };
+    dnstap_options o, few;
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.endpoint = "/tmp/x";
+    o.full = true;
+    few = o;
+    few.producers = 1;
+    few.ring_size = SMALL;
+    assert_true(resident(&o) < 1 << 20);
+    if (!lock_memory(MCL_FUTURE)) skip();
+    assert_true(resident(&o) >= 72u << 20 && resident(&o) < 73u << 20);
+    assert_true(resident(&few) >= 2 * SMALL && resident(&few) < 3 * SMALL);
+    if (lock_memory(MCL_FUTURE | ON_FAULT)) assert_true(resident(&o) < 1 << 20);
+    assert_int_equal(syscall(SYS_munlockall), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_tap_starts_behind_chroot_and_setuid),
         cmocka_unit_test(test_signals_are_handled_anywhere_but_in_the_taps_thread),
         cmocka_unit_test(test_writing_to_a_dead_collector_raises_no_signal),
+        cmocka_unit_test(test_locked_rings_are_resident_to_their_end),
     };
 
     return RUN_TESTS(tests, make_folder, drop_folder);
