@@ -9389,6 +9389,73 @@ static int dnstap__enter(dnstap__link *l, dnstap_state state)
     return DNSTAP__GO;
 }
 
+#if DNSTAP__HAS_THREADS
+/* All taps of the process, so that a forked child knows which are not its own: there, those that
+ * the parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
+static struct {
+    dnstap__mutex lock;
+    dnstap_tap *first;
+    bool watched; /* forks are */
+} dnstap__all = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
+
+static void dnstap__before_fork(void) { dnstap__mutex_lock(&dnstap__all.lock); }
+static void dnstap__in_parent(void) { dnstap__mutex_unlock(&dnstap__all.lock); }
+
+static void dnstap__in_child(void)
+{
+    dnstap_tap *tap;
+
+    dnstap__know_process(true);
+    for (tap = dnstap__all.first; tap; tap = tap->next) {
+        if (!tap->owner) continue; /* it is the child's to start */
+        tap->heard = 0;
+        DNSTAP_STORE(&tap->wants, 0);
+        DNSTAP_STORE(&tap->direct, 0);
+    }
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__enlist(dnstap_tap *tap)
+{
+    dnstap__mutex_lock(&dnstap__all.lock);
+    if (!dnstap__all.watched) {
+        dnstap__all.watched = dnstap__at_fork(dnstap__before_fork, dnstap__in_parent,
+                                              dnstap__in_child);
+        dnstap__know_process(dnstap__all.watched);
+    }
+    tap->next = dnstap__all.first;
+    dnstap__all.first = tap;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+static void dnstap__strike(const dnstap_tap *tap)
+{
+    dnstap_tap **at = &dnstap__all.first;
+
+    dnstap__mutex_lock(&dnstap__all.lock);
+    while (*at && *at != tap) at = &(*at)->next;
+    if (*at) *at = tap->next;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+}
+
+/* Whether a tap of this process has that file open: then it can be written, and to open and close
+ * it once more would undo the lock of the process. */
+static bool dnstap__writes_here(const char *path)
+{
+    const dnstap_tap *tap;
+
+    dnstap__mutex_lock(&dnstap__all.lock);
+    for (tap = dnstap__all.first; path && tap; tap = tap->next)
+        if (dnstap__is(&tap->target, DNSTAP__REOPENS) && strcmp(tap->target.path, path) == 0) break;
+    dnstap__mutex_unlock(&dnstap__all.lock);
+    return path && tap;
+}
+#else
+static void dnstap__enlist(dnstap_tap *tap) { (void)tap; }
+static void dnstap__strike(const dnstap_tap *tap) { (void)tap; }
+static bool dnstap__writes_here(const char *path) { return path && false; }
+#endif
+
 /* ---- >>wake ------------------------------------------------------------------------------- */
 
 /* Sleep and wake-up, from both sides. In: the rings' marks and `sleep`; out: one call when a
@@ -11899,73 +11966,6 @@ DNSTAP_API size_t dnstap_memory_size(const dnstap_options *options)
     if (dnstap__resolve_options(&setup, options, NULL) < 0) return 0;
     return dnstap__layout_size(&setup);
 }
-
-#if DNSTAP__HAS_THREADS
-/* All taps of the process, so that a forked child knows which are not its own: there, those that
- * the parent services want nothing, until dnstap_after_fork. It is all that taps have in common. */
-static struct {
-    dnstap__mutex lock;
-    dnstap_tap *first;
-    bool watched; /* forks are */
-} dnstap__all = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
-
-static void dnstap__before_fork(void) { dnstap__mutex_lock(&dnstap__all.lock); }
-static void dnstap__in_parent(void) { dnstap__mutex_unlock(&dnstap__all.lock); }
-
-static void dnstap__in_child(void)
-{
-    dnstap_tap *tap;
-
-    dnstap__know_process(true);
-    for (tap = dnstap__all.first; tap; tap = tap->next) {
-        if (!tap->owner) continue; /* it is the child's to start */
-        tap->heard = 0;
-        DNSTAP_STORE(&tap->wants, 0);
-        DNSTAP_STORE(&tap->direct, 0);
-    }
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-
-static void dnstap__enlist(dnstap_tap *tap)
-{
-    dnstap__mutex_lock(&dnstap__all.lock);
-    if (!dnstap__all.watched) {
-        dnstap__all.watched = dnstap__at_fork(dnstap__before_fork, dnstap__in_parent,
-                                              dnstap__in_child);
-        dnstap__know_process(dnstap__all.watched);
-    }
-    tap->next = dnstap__all.first;
-    dnstap__all.first = tap;
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-
-static void dnstap__strike(const dnstap_tap *tap)
-{
-    dnstap_tap **at = &dnstap__all.first;
-
-    dnstap__mutex_lock(&dnstap__all.lock);
-    while (*at && *at != tap) at = &(*at)->next;
-    if (*at) *at = tap->next;
-    dnstap__mutex_unlock(&dnstap__all.lock);
-}
-
-/* Whether a tap of this process has that file open: then it can be written, and to open and close
- * it once more would undo the lock of the process. */
-static bool dnstap__writes_here(const char *path)
-{
-    const dnstap_tap *tap;
-
-    dnstap__mutex_lock(&dnstap__all.lock);
-    for (tap = dnstap__all.first; path && tap; tap = tap->next)
-        if (dnstap__is(&tap->target, DNSTAP__REOPENS) && strcmp(tap->target.path, path) == 0) break;
-    dnstap__mutex_unlock(&dnstap__all.lock);
-    return path && tap;
-}
-#else
-static void dnstap__enlist(dnstap_tap *tap) { (void)tap; }
-static void dnstap__strike(const dnstap_tap *tap) { (void)tap; }
-static bool dnstap__writes_here(const char *path) { return path && false; }
-#endif
 
 /* The endpoint's transport; files are opened. */
 static int dnstap__open_link(dnstap_tap *tap, const dnstap__setup *s, dnstap_error *error)
