@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,14 +127,21 @@ static int descriptor(void *self)
     return g->more || g->stream.avail_in > 0 ? -1 : g->fd;
 }
 
-static void shut(void *self)
-{
-    gz *g = (gz *)self;
-    if (g->fd >= 0) close(g->fd);
-    g->fd = -1;
-}
+/* The descriptor stays: what is behind the stream is still to be looked at. */
+static void leave(void *self) { (void)self; }
 
 static const char *problem(void *self) { return ((gz *)self)->problem; }
+
+const char *gz_rest(gz *g)
+{
+    struct pollfd ready = {g->fd, POLLIN, 0};
+    uint8_t any;
+    short wants;
+    long n;
+    do n = poll(&ready, 1, 0) == 1 ? receive(g, &any, 1, &wants) : DNSTAP_END;
+    while (n == DNSTAP_AGAIN);
+    return n == DNSTAP_SYSTEM ? g->problem : NULL;
+}
 
 bool gz_is(const char *path)
 {
@@ -155,7 +163,7 @@ gz *gz_new(const char *path, dnstap_transport *t)
     t->self = g;
     t->start = start;
     t->recv = receive;
-    t->close = shut;
+    t->close = leave;
     t->fd = descriptor;
     t->error = problem;
     return g;
@@ -164,6 +172,7 @@ gz *gz_new(const char *path, dnstap_transport *t)
 void gz_free(gz *g)
 {
     if (!g) return;
+    if (g->fd >= 0) close(g->fd);
     inflateEnd(&g->stream);
     free(g);
 }

@@ -58,12 +58,24 @@ static void take(input *in, const dnstap_received *r)
     if (r->kind == DNSTAP_SINK_MESSAGE && choose_takes(r)) outputs_put(in->outputs, r, in->file);
 }
 
+/* All of its stream was there; a compressed file's checksum comes behind. */
+static void end_file(input *in, const dnstap_received *r)
+{
+    const char *problem = in->gz ? gz_rest(in->gz) : NULL;
+    if (!problem) return;
+    tell(in, r, problem);
+    in->failed = true;
+}
+
 /* Producers die, files are copied while they grow: a stream without its STOP is no failure, but a
  * file that is cut is. What connects and brings no frame was a stray: a port scan, a probe. */
 static void end_stream(input *in, const dnstap_received *r)
 {
     const bool broken = r->result == DNSTAP_BAD_FRAME && r->index > 0;
-    if (r->result == DNSTAP_OK && in->file) return;
+    if (r->result == DNSTAP_OK && in->file) {
+        end_file(in, r);
+        return;
+    }
     if (r->result == DNSTAP_OK)
         tell(in, r, "closed");
     else if (r->result == DNSTAP_END)
@@ -128,7 +140,6 @@ void endpoint_text(text *t, char flag, const char *name)
 bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls)
 {
     dnstap_sink_options options = *tls;
-    dnstap_transport transport;
     text endpoint = {0};
     dnstap_error error;
     in->file = flag == 'r';
@@ -137,8 +148,8 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
         name = "standard input";
         options.transport = &standard_input;
     } else if (in->file && gz_is(name)) {
-        in->gz = gz_new(name, &transport);
-        options.transport = &transport;
+        in->gz = gz_new(name, &in->transport);
+        options.transport = &in->transport;
     }
     in->name = name;
     endpoint_text(&endpoint, flag, name);

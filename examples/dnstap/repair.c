@@ -335,7 +335,6 @@ bool repair_file(const char *in, const char *out, bool overwrite)
         work(&r);
         well = end(&r);
     }
-    (r.source.close)(r.source.self);
     gz_free(source);
     free(r.pending.data);
     free(r.window);

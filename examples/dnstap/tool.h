@@ -232,6 +232,7 @@ typedef struct gz gz;
 
 bool gz_is(const char *path);                      /* its name ends so */
 gz *gz_new(const char *path, dnstap_transport *t); /* freed when the sink that has t is closed */
+const char *gz_rest(gz *g); /* what is wrong behind the stream that it held; NULL: nothing */
 void gz_free(gz *g);
 
 /* ---- faults.c: what is odd in what an input brings ------------------------------------------- */
@@ -254,6 +255,7 @@ typedef struct input {
     dnstap_sink *sink; /* NULL: not open */
     outputs *outputs;
     gz *gz; /* NULL: not compressed */
+    dnstap_transport transport;
     bool file, connects;
     size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
     bool ended;  /* the file was read to its end */

@@ -110,6 +110,9 @@ check 'a compressed file that is cut is a failure, and what was before it comes 
     head -c 100000 "$dir/large.gz" >"$dir/cut.gz" && reads 1 "$dir/cut.gz" "ends inside its comp" &&
     [ "$(grep -c . "$dir/read")" -gt 1000 ] && expected unbound-1.17.1-large |
     head -n "$(grep -c . "$dir/read")" | cmp - "$dir/read"'
+check 'a checksum that does not agree is a failure' eval '
+    { head -c -8 "$dir/large.gz"; printf abcdefgh; } >"$dir/sum.gz" &&
+    reads 1 "$dir/sum.gz" "its compressed data are damaged" && is_large'
 check 'garbage behind it is a failure' eval '
     { cat "$dir/large.gz"; echo garbage; } >"$dir/more.gz" &&
     reads 1 "$dir/more.gz" "its compressed data are damaged, or something else" && is_large'
