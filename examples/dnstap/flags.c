@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- what a row does ----------------------------------------------------------------------- */
 
@@ -366,16 +367,23 @@ static int apply_flag(settings *s, const flag *f, const char *value, char ***las
     return GO_ON;
 }
 
-/* What of it others have to know. */
+/* Whether text goes to standard output. */
+static bool prints(const settings *s)
+{
+    for (size_t i = 0; i < s->output_count; i++)
+        if (is_standard(&s->outputs[i])) return true;
+    return s->output_count == 0;
+}
+
+/* What of it others have to know. Progress would lie across what is printed. */
 static int pass_on(const settings *s)
 {
     for (size_t i = 0; i < s->input_count; i++)
         if (s->inputs[i].flag != 'r') show_stamps();
-    for (size_t i = 0; i < s->output_count; i++) {
-        const given *out = &s->outputs[i];
-        const bool is_text = s->format || !*out->name || !strcmp(out->name, "-");
-        if (out->flag != 'w' || !is_text) choose_copies();
-    }
+    for (size_t i = 0; i < s->output_count; i++)
+        if (!is_standard(&s->outputs[i]) && (s->outputs[i].flag != 'w' || !s->format))
+            choose_copies();
+    if (!prints(s) || !isatty(STDOUT_FILENO)) show_progress();
     return GO_ON;
 }
 

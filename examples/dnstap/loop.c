@@ -117,8 +117,11 @@ static bool is_due(const loop *l, const input *in)
 
 static void serve(loop *l)
 {
-    for (input *in = l->inputs; in < inputs_end(l); in++)
-        if (is_due(l, in)) in->ended = dnstap_sink_service(in->sink) == DNSTAP_END;
+    for (input *in = l->inputs; in < inputs_end(l); in++) {
+        if (!is_due(l, in)) continue;
+        in->ended = dnstap_sink_service(in->sink) == DNSTAP_END;
+        if (in->file) show_reading(in);
+    }
 }
 
 static void drain_wake(void)
@@ -189,6 +192,7 @@ static bool run_all(loop *l)
 {
     bool well = open_all(l);
     if (well) run(l);
+    show_line(NULL);
     for (input *in = l->inputs; in < inputs_end(l); in++) well = input_close(in) && well;
     return outputs_close(&l->outputs) && well;
 }

@@ -38,7 +38,7 @@ text_format *const formats[] = {NULL, quiet_print, yaml_print, json_print, exact
 
 void complain(const char *format, ...)
 {
-    char line[PATH_MAX + 512], out[4 * sizeof line], stamp[32];
+    char line[PATH_MAX + 512], out[4 * sizeof line];
     size_t n = 0;
     va_list arguments;
     va_start(arguments, format);
@@ -47,7 +47,7 @@ void complain(const char *format, ...)
     for (const char *c = line; *c; c++)
         n += (size_t)sprintf(out + n, *c >= ' ' && *c <= '~' ? "%c" : "\\x%02x", (unsigned char)*c);
     out[n] = '\0';
-    fprintf(stderr, "%sdnstap: %s\n", stamp_now(stamp), out);
+    show_line(out);
 }
 
 static int answer_with(const settings *s)

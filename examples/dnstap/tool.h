@@ -79,9 +79,10 @@ extern text_format *const formats[]; /* by format; FORMAT_NONE: NULL */
 const char *show_color(const char *when); /* auto, always, never; NULL, or why not */
 void show_date(void);                     /* quiet lines begin with the day */
 void show_stamps(void);                   /* diagnostics begin with day and time */
-/* What stands before a diagnostic, in buffer, which has room for 32 bytes. */
-const char *stamp_now(char *buffer);
-text_style style_of(int fd); /* of what is written there; -1: a file */
+text_style style_of(int fd);              /* of what is written there; -1: a file */
+void show_progress(void);                 /* of files, if standard error is a terminal */
+/* A diagnostic, in place of the progress; NULL: nothing. Any thread. */
+void show_line(const char *line);
 
 /* ---- choose.c: which messages are put out ---------------------------------------------------- */
 
@@ -271,6 +272,7 @@ typedef struct input {
  * part could not be read. */
 bool input_open(input *in, char flag, const char *name, const dnstap_sink_options *tls);
 bool input_close(input *in);
+void show_reading(const input *in); /* show.c: the progress of a file */
 /* What the library calls it, with its NUL. flag: also U and T, of relays. */
 void endpoint_text(text *t, char flag, const char *name);
 

@@ -162,4 +162,20 @@ check 'diagnostics have the time where inputs stay open' stamped
 check 'and none where all is read from files' eval \
     '"$tool" -r "$data/golang-dnstap/nostop.tap" 2>&1 >/dev/null | grep "^dnstap: "'
 
+# A file that takes the careful build seconds.
+{
+    head -c 42 "$large"
+    for _ in 1 2 3 4; do tail -c +43 "$large" | head -c -12; done
+    tail -c 12 "$large"
+} >"$dir/long.fstrm"
+shows_progress() { # and nothing of it stays
+    on_terminal "$careful -y -r $dir/long.fstrm -w $dir/copy" >"$dir/out"
+    grep -E "dnstap: .*long\.fstrm: [1-9][0-9]?%: [0-9]+ messages$esc\[K\$" "$dir/out"
+}
+check 'the progress through a long file is shown on a terminal' shows_progress
+check 'not where lines go' eval \
+    '! on_terminal "$careful -y -n 60000 -r $dir/long.fstrm" | grep -a "messages$esc"'
+check 'nor to a file' eval '"$careful" -y -r "$dir/long.fstrm" 2>"$dir/err" >"$dir/out" &&
+    ! grep . "$dir/err"'
+
 finish
