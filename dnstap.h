@@ -124,6 +124,7 @@
  *     dnstap_sink_next(sink, received)      file: instead of these, one frame after the other
  *     dnstap_sink_resume(sink)              any thread: what receive put off is offered again
  *     dnstap_sink_get_status(sink, status), dnstap_sink_close(sink)
+ *     dnstap_sink_metrics(sink, out, size)  what its status says, as OpenMetrics text
  *     dnstap_sink_end_name(end)             how a connection ended, as text
  *   options as configuration text
  *     dnstap_parse(text, memory, size, options, max, how, error), dnstap_format(options, out, size)
@@ -1131,19 +1132,26 @@ typedef enum dnstap_sink_kind {
 } dnstap_sink_kind;
 
 /* How a connection ended, or a file. */
+#define DNSTAP_SINK_CAUSES(X)                                                                    \
+    X(DNSTAP_SINK_ENDED_STOP, "stop")         /* in order, with STOP */                          \
+    X(DNSTAP_SINK_ENDED_EOF, "eof")           /* between two frames, as of a peer that died */   \
+    X(DNSTAP_SINK_ENDED_CUT, "cut")           /* inside a frame */                               \
+    X(DNSTAP_SINK_ENDED_EARLY, "early")       /* before its stream began, as of a port scan */   \
+    X(DNSTAP_SINK_ENDED_PROTOCOL, "protocol") /* by us: against the rules of Frame Streams */    \
+    X(DNSTAP_SINK_ENDED_REFUSED, "refused")   /* by us: all places were taken */                 \
+    X(DNSTAP_SINK_ENDED_IDLE, "idle")         /* by us: silent for longer than idle_ms */        \
+    X(DNSTAP_SINK_ENDED_TIMEOUT, "timeout")   /* by us: a step of the handshake took too long */ \
+    X(DNSTAP_SINK_ENDED_ERROR, "error")       /* the network, TLS, or reading failed */
+
+/* clang-format off */
 typedef enum dnstap_sink_end {
     DNSTAP_SINK_NOT_ENDED,
-    DNSTAP_SINK_ENDED_STOP,     /* in order, with STOP */
-    DNSTAP_SINK_ENDED_EOF,      /* between two frames without STOP, as of a peer that died */
-    DNSTAP_SINK_ENDED_CUT,      /* inside a frame */
-    DNSTAP_SINK_ENDED_EARLY,    /* before its stream began, as of a port scan */
-    DNSTAP_SINK_ENDED_PROTOCOL, /* against the rules of Frame Streams: by us */
-    DNSTAP_SINK_ENDED_REFUSED,  /* all places were taken: by us */
-    DNSTAP_SINK_ENDED_IDLE,     /* silent for longer than idle_ms: by us */
-    DNSTAP_SINK_ENDED_TIMEOUT,  /* a step of the handshake took longer than timeout_ms: by us */
-    DNSTAP_SINK_ENDED_ERROR,    /* the network, TLS, or reading failed */
+#define DNSTAP__X(name, text) name,
+    DNSTAP_SINK_CAUSES(DNSTAP__X)
+#undef DNSTAP__X
     DNSTAP_SINK_ENDS
 } dnstap_sink_end;
+/* clang-format on */
 /* "stop", "eof", "cut", …, never NULL. Any thread. */
 DNSTAP_API const char *dnstap_sink_end_name(dnstap_sink_end end);
 
@@ -1243,6 +1251,9 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received);
 DNSTAP_API void dnstap_sink_resume(dnstap_sink *sink);
 /* Any thread once dnstap_sink_start has been called; else the one that services, or receive. */
 DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *status);
+/* All that as OpenMetrics text; returns as dnstap_metrics, threads as dnstap_sink_get_status. The
+ * label `sink` is the endpoint. */
+DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size);
 /* Ends its thread, closes all connections, without events, and frees it. When no other thread is in
  * the sink. In a process forked from the one that services it, it does the other no harm. */
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
@@ -12448,9 +12459,11 @@ typedef struct dnstap__figures {
 /* clang-format off */
 #define DNSTAP__HEAD(family, type, unit, help) \
     {family, type, unit, help, NULL, NULL, 0, 0, 0, 0, 0},
+#define DNSTAP__SAMPLE_IN(of, label, value, kind, which, needs, field) \
+    {NULL, NULL, NULL, NULL, label, value, offsetof(of, field), sizeof(((of *)0)->field), kind, \
+        which, needs},
 #define DNSTAP__SAMPLE(label, value, kind, which, needs, field) \
-    {NULL, NULL, NULL, NULL, label, value, offsetof(dnstap__figures, field), \
-        sizeof(((dnstap__figures *)0)->field), kind, which, needs},
+    DNSTAP__SAMPLE_IN(dnstap__figures, label, value, kind, which, needs, field)
 #define DNSTAP__ONE(field) DNSTAP__SAMPLE(NULL, NULL, DNSTAP__PLAIN, 0, DNSTAP__OF_ALL, field)
 #define DNSTAP__THOUSANDTH(field) \
     DNSTAP__SAMPLE(NULL, NULL, DNSTAP__THOUSANDTHS, 0, DNSTAP__OF_ALL, field)
@@ -12525,7 +12538,6 @@ static const dnstap__metric dnstap__tap_metrics[] = {
 #undef DNSTAP__THOUSANDTH
 #undef DNSTAP__ONE
 #undef DNSTAP__SAMPLE
-#undef DNSTAP__HEAD
 /* clang-format on */
 
 /* The ring's fill in thousandths. */
@@ -12691,14 +12703,18 @@ static void dnstap__fill_received(const dnstap__source *s, dnstap_received *out,
     out->text = "";
 }
 
+/* clang-format off */
+#define DNSTAP__X(name, text) text,
 DNSTAP_API const char *dnstap_sink_end_name(dnstap_sink_end end)
 {
-    static const char *const names[DNSTAP_SINK_ENDS] = {
-        "none", "stop", "eof", "cut", "early", "protocol", "refused", "idle", "timeout", "error",
+    static const char *const names[] = {
+        "none", DNSTAP_SINK_CAUSES(DNSTAP__X)
     };
 
     return (unsigned)end < DNSTAP_SINK_ENDS ? names[(unsigned)end] : "unknown";
 }
+#undef DNSTAP__X
+/* clang-format on */
 
 /* No frame of it has been asked for yet. */
 static bool dnstap__is_early(const dnstap_frame_reader *r)
@@ -13895,6 +13911,64 @@ DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *st
     dnstap__mutex_lock(&sink->lock);
     *status = sink->shown;
     dnstap__mutex_unlock(&sink->lock);
+}
+
+/* -- metrics -- */
+
+/* clang-format off */
+#define DNSTAP__ONE(field) \
+    DNSTAP__SAMPLE_IN(dnstap_sink_status, NULL, NULL, DNSTAP__PLAIN, 0, DNSTAP__OF_ALL, field)
+#define DNSTAP__CAUSE(name, text) \
+    DNSTAP__SAMPLE_IN(dnstap_sink_status, "cause", text, DNSTAP__PLAIN, 0, DNSTAP__OF_ALL, \
+        ended[name])
+#define DNSTAP__X(name, text) \
+    DNSTAP__SAMPLE_IN(dnstap_sink_status, "state", text, DNSTAP__IS, name, DNSTAP__OF_ALL, state)
+static const dnstap__metric dnstap__sink_metrics[] = {
+    DNSTAP__HEAD("dnstap_sink_connections", "counter", NULL,
+        "Connections accepted, or begun by the sink; a file is one.")
+    DNSTAP__ONE(connections)
+    DNSTAP__HEAD("dnstap_sink_ended", "counter", NULL,
+        "Connections that ended, by cause; with refused ones, which were none.")
+    DNSTAP_SINK_CAUSES(DNSTAP__CAUSE)
+    DNSTAP__HEAD("dnstap_sink_open", "gauge", NULL, "Connections that are there.")
+    DNSTAP__ONE(open)
+    DNSTAP__HEAD("dnstap_sink_put_off", "gauge", NULL,
+        "Connections of those that are not read, because a message waits to be taken.")
+    DNSTAP__ONE(put_off)
+    DNSTAP__HEAD("dnstap_sink_failures", "counter", NULL,
+        "Connections, and attempts, that ended with an error.")
+    DNSTAP__ONE(failed)
+    DNSTAP__HEAD("dnstap_sink_frames", "counter", NULL, "Messages received, undecodable ones too.")
+    DNSTAP__ONE(frames)
+    DNSTAP__HEAD("dnstap_sink_frame_bytes", "counter", "bytes", "Bytes of these.")
+    DNSTAP__ONE(bytes)
+    DNSTAP__HEAD("dnstap_sink_undecodable", "counter", NULL, "Messages that are not dnstap.")
+    DNSTAP__ONE(undecodable)
+    DNSTAP__HEAD("dnstap_sink_skipped", "counter", NULL, "Messages skipped, being too large.")
+    DNSTAP__ONE(skipped)
+    DNSTAP__HEAD("dnstap_sink_state", "gauge", NULL, "1 for the state that the sink is in, else 0.")
+    DNSTAP_STATES(DNSTAP__X)
+};
+#undef DNSTAP__X
+#undef DNSTAP__CAUSE
+#undef DNSTAP__ONE
+#undef DNSTAP__SAMPLE_IN
+#undef DNSTAP__HEAD
+/* clang-format on */
+
+DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size)
+{
+    dnstap_sink_status status;
+    dnstap__subject s;
+
+    memset(&s, 0, sizeof s);
+    dnstap_sink_get_status(sink, &status);
+    s.label = "sink";
+    s.name = sink->common.endpoint;
+    s.numbers = &status;
+    return dnstap__write_metrics(dnstap__sink_metrics,
+                                 sizeof dnstap__sink_metrics / sizeof *dnstap__sink_metrics, &s, 1,
+                                 out, size);
 }
 
 /* -- the end -- */

@@ -107,6 +107,31 @@ static void test_messages_come_when_both_show_certificates(void **state)
     close_tap();
 }
 
+/* Says later to every so-manieth; it may call dnstap_sink_resume. */
+static int note_later(void *user, const dnstap_received *r)
+{
+    static unsigned offers;
+
+    if (r->kind != DNSTAP_SINK_MESSAGE || ++offers % 37) return note_more(user, r);
+    dnstap_sink_resume(w.sink);
+    return DNSTAP_AGAIN;
+}
+
+/* A record holds many messages, of which poll does not tell once it was read. */
+static void test_what_a_record_holds_waits_for_what_is_put_off(void **state)
+{
+    dnstap_sink_options o;
+
+    (void)state;
+    listening_tap(NULL);
+    o = dialling();
+    o.receive = note_later;
+    open_sink(&o);
+    receive_numbers();
+    assert_int_equal(status().frames, 2000);
+    close_tap();
+}
+
 /* Whether the sink's attempt fails with this text, and only with it. */
 static void fails(const dnstap_sink_options *o, const char *text)
 {
@@ -553,6 +578,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SINK_TEST(test_messages_of_a_listening_tap_come_over_tls),
         SINK_TEST(test_messages_come_when_both_show_certificates),
+        SINK_TEST(test_what_a_record_holds_waits_for_what_is_put_off),
         SINK_TEST(test_a_sink_without_the_right_certificate_is_sent_away),
         SINK_TEST(test_a_tap_that_is_not_verified_gets_nothing),
         SINK_TEST(test_a_port_without_tls_is_told),
