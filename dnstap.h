@@ -1251,9 +1251,11 @@ DNSTAP_API int dnstap_sink_next(dnstap_sink *sink, dnstap_received *received);
 DNSTAP_API void dnstap_sink_resume(dnstap_sink *sink);
 /* Any thread once dnstap_sink_start has been called; else the one that services, or receive. */
 DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *status);
+#if DNSTAP__HAS_METRICS
 /* All that as OpenMetrics text; returns as dnstap_metrics, threads as dnstap_sink_get_status. The
  * label `sink` is the endpoint. */
 DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size);
+#endif
 /* Ends its thread, closes all connections, without events, and frees it. When no other thread is in
  * the sink. In a process forked from the one that services it, it does the other no harm. */
 DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
@@ -13915,6 +13917,7 @@ DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *st
 
 /* -- metrics -- */
 
+#if DNSTAP__HAS_METRICS
 /* clang-format off */
 #define DNSTAP__ONE(field) \
     DNSTAP__SAMPLE_IN(dnstap_sink_status, NULL, NULL, DNSTAP__PLAIN, 0, DNSTAP__OF_ALL, field)
@@ -13970,6 +13973,7 @@ DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size)
                                  sizeof dnstap__sink_metrics / sizeof *dnstap__sink_metrics, &s, 1,
                                  out, size);
 }
+#endif
 
 /* -- the end -- */
 
