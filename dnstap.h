@@ -16,7 +16,9 @@
  *   >>results *     what functions return, and texts for it
  *   >>generated     made by nanopb from proto/
  *   >>message *     what happened: a struct of borrowed bytes, its setters, the schema's names
- *   >>codec *       message to payload and back
+ *   >>codec *       message to payload, by nanopb's descriptors
+ *   >>encoder       the same in straight-line code, for the ring
+ *   >>decoder       payload to message
  *   >>dns           what DNS bytes say
  *   >>extra *       templates for what goes along with each message
  *   >>frame *       Frame Streams as two state machines
@@ -38,7 +40,8 @@
  *   >>connection    from look-up to FINISH, and round again
  *   >>flow          from the rings to the links
  *   >>accept        the links of a listening tap
- *   >>service       turns, loops, the books
+ *   >>service       turns, and the books
+ *   >>loops         poll, hooks, threads, forks: in whose loop the turns come
  *   >>open          options, memory, open, close
  *   >>metrics *     the books as OpenMetrics text
  *   >>sink *        a consumer: its frames, files
@@ -3319,7 +3322,11 @@ DNSTAP_API long dnstap_encode(const dnstap_message *m, void *out, size_t size)
     return dnstap__encode_valid(m, out, size);
 }
 
-/* Encoding for the ring. */
+/* ---- >>encoder ---------------------------------------------------------------------------- */
+
+/* The straight-line code that dnstap_log encodes with. In: a message and what its tap adds; out: a
+ * payload in the room that was planned for it, written once, front to back. Always: the same bytes
+ * as dnstap_encode's; what it does not cover goes there. */
 
 static size_t dnstap__bytes_room(dnstap_bytes bytes)
 {
@@ -3551,6 +3558,11 @@ DNSTAP__ONCE size_t dnstap__write_message(const dnstap__fixed *fixed, const dnst
     return (size_t)(p - out);
 }
 
+/* ---- >>decoder ---------------------------------------------------------------------------- */
+
+/* Payloads to messages. In: bytes from anybody; out: a message that borrows from them. Always: a
+ * field that is not known is skipped, of one that comes twice the last counts, and nothing is read
+ * beyond the payload. */
 #if DNSTAP__HAS_READER
 /* Decoding. What reads a field returns SOME; NONE: it is not known and was skipped, or there is no
  * more; or an error. */
@@ -11294,6 +11306,11 @@ DNSTAP_API int dnstap_service(dnstap_tap *tap)
     return dnstap__service(tap);
 }
 
+/* ---- >>loops ------------------------------------------------------------------------------ */
+
+/* In whose loop the turns come: yours, told by poll or by hooks, that of the tap's own thread, or
+ * that of a call that waits. In: what poll has found, or nothing; out: turns. Always: one thread at
+ * a time; a turn in which nothing is due makes no system call. */
 #if DNSTAP__POSIX
 static int dnstap__add_pollfd(struct pollfd *fds, int n, int max, int fd, short events)
 {
