@@ -17,7 +17,7 @@ static struct {
     int result; /* of the last end */
 } collecting;
 
-static void collect(void *user, const dnstap_received *r)
+static int collect(void *user, const dnstap_received *r)
 {
     (void)user;
     if (r->kind == DNSTAP_SINK_OPENED) collecting.opened++;
@@ -25,9 +25,10 @@ static void collect(void *user, const dnstap_received *r)
         collecting.closed++;
         collecting.result = r->result;
     }
-    if (r->kind != DNSTAP_SINK_MESSAGE) return;
+    if (r->kind != DNSTAP_SINK_MESSAGE) return DNSTAP_OK;
     assert_true(r->message->query_port < PRODUCERS);
     collecting.frames[r->message->query_port]++;
+    return DNSTAP_OK;
 }
 
 static void sink_begin(const char *name)
