@@ -227,6 +227,7 @@ static const flag flags[] = {
     {"u", 1, add_input, 0},
     {"l", 1, add_input, 0},
     {"c", 1, add_input, 0},
+    {"follow", 0, set_true, AT(how.follow)},
     {"t", 1, set_timeout, AT(how.timeout_ms)},
     {"idle", 1, set_duration, AT(how.idle_ms)},
     {"max-connections", 1, set_connections, 0},
@@ -379,7 +380,7 @@ static bool prints(const settings *s)
 static int pass_on(const settings *s)
 {
     for (size_t i = 0; i < s->input_count; i++)
-        if (s->inputs[i].flag != 'r') show_stamps();
+        if (s->inputs[i].flag != 'r' || s->how.follow) show_stamps();
     for (size_t i = 0; i < s->output_count; i++)
         if (!is_standard(&s->outputs[i]) && (s->outputs[i].flag != 'w' || !s->format))
             choose_copies();

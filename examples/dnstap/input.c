@@ -80,7 +80,7 @@ static void end_stream(input *in, const dnstap_received *r)
         tell(in, r, "closed");
     else if (r->result == DNSTAP_END)
         tell(in, r, "ends without STOP");
-    else if (r->result == DNSTAP_CUT)
+    else if (r->result == DNSTAP_CUT && !in->follows)
         tell(in, r, "ends inside a frame");
     else
         tell(in, r, r->text && *r->text ? r->text : dnstap_strerror(r->result));
@@ -151,6 +151,7 @@ bool input_open(input *in, char flag, const char *name, const dnstap_sink_option
         in->gz = gz_new(name, &in->transport);
         options.transport = &in->transport;
     }
+    in->follows = options.follow = in->file && options.follow && !options.transport;
     in->name = name;
     endpoint_text(&endpoint, flag, name);
     options.endpoint = endpoint.data;

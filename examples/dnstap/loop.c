@@ -97,7 +97,7 @@ static bool take_turns(loop *l, nfds_t *descriptors, int *timeout_ms)
         in->turn = 0;
         if (in->ended || (in->file && reading)) continue;
         any = true;
-        reading = reading || in->file;
+        reading = reading || (in->file && !in->follows);
         if (in->file && !outputs_ready(&l->outputs, timeout_ms)) continue;
         in->turn = n;
         n += (nfds_t)dnstap_sink_pollfds(in->sink, l->fds + n, l->fds_each, &ms);

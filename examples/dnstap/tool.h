@@ -258,9 +258,10 @@ typedef struct input {
     gz *gz; /* NULL: not compressed */
     dnstap_transport transport;
     bool file, connects;
-    size_t turn; /* its first descriptor in this round of the loop; 0: it waits */
-    bool ended;  /* the file was read to its end */
-    bool failed; /* in part at least, which has been said */
+    bool follows; /* a file that may grow: it holds nobody up */
+    size_t turn;  /* its first descriptor in this round of the loop; 0: it waits */
+    bool ended;   /* the file was read to its end */
+    bool failed;  /* in part at least, which has been said */
     faults faults;
     uint64_t refused;
     time_t refused_at; /* when that was said last */

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Which messages the tool puts out: --type, --name, --client, --rcode, alone and together, and -n.
+# Which messages the tool puts out: --type, --name, --client, --rcode, alone and together, and -n;
+# and files that grow.
 # usage: tests/tool/choose_test.sh [BUILD]
 . "$(dirname "$0")/../harness.sh"
 . tests/tool/lib.sh
@@ -149,5 +150,47 @@ from_socket() { # of one that stays open
     exits 0 wait "${listening##* }" && [ "$(grep -c . "$dir/out")" = 4 ]
 }
 check '-n ends what listens, too' from_socket
+
+# ---- files that grow ----
+
+has() { [ "$(grep -c . "$dir/out")" = "$1" ]; }
+knot=$data/knot-3.2.6-auth.fstrm
+grows() { # in the middle of a frame, and of its length
+    head -c 60 "$knot" >"$dir/log"
+    background "$tool" -q -r "$dir/log" --follow >"$dir/out" 2>"$dir/err"
+    reader=$pid
+    wait_for 10 reads "$dir/log"
+    tail -c +61 "$knot" | head -c 1000 >>"$dir/log"
+    wait_for 10 grep -q . "$dir/out" && kill -0 $reader || return 1
+    tail -c +1061 "$knot" >>"$dir/log"
+    wait_for 10 has 134 && wait_for 10 eval "! kill -0 $reader" && exits 0 wait $reader &&
+        "$tool" -q -r "$knot" | cmp "$dir/out" - && ! grep . "$dir/err"
+}
+reads() { # FILE: it is open, and at its end
+    for descriptor in /proc/"$reader"/fd/*; do
+        [ "$(readlink "$descriptor")" = "$1" ] || continue
+        grep -q "^pos:[[:blank:]]*$(wc -c <"$1")$" "/proc/$reader/fdinfo/${descriptor##*/}" &&
+            return 0
+    done
+    return 1
+}
+check '--follow reads a file as it grows, to its STOP' grows
+
+two_grow() { # neither waits for the other, and a signal ends it
+    head -c -12 "$knot" >"$dir/log"
+    head -c -12 "$data/kdig-3.2.6-tool.fstrm" >"$dir/log2"
+    background "$tool" -q -r "$dir/log" -r "$dir/log2" --follow >"$dir/out" 2>"$dir/err"
+    wait_for 10 has 152 && kill $pid && exits 0 wait $pid
+}
+check '--follow reads all files at once, until a signal comes' two_grow
+
+shrinks() {
+    head -c -12 "$knot" >"$dir/log"
+    background "$tool" -q -r "$dir/log" --follow >"$dir/out" 2>"$dir/err"
+    wait_for 10 has 134 || return 1
+    head -c 100 "$knot" >"$dir/log"
+    exits 1 wait $pid && grep -E '^[-0-9]{10} [:0-9]{8} dnstap: .*/log: was cut off' "$dir/err"
+}
+check 'a file that becomes shorter is told of, with the time' shrinks
 
 finish
