@@ -3,50 +3,7 @@
 # BIND, Knot, dnsdist, fstrm_replay and golang-dnstap into our tool; files into dnstap-read, kdig
 # and fstrm_dump. Everything is waited for, with a deadline; a partner that is missing is skipped.
 # usage: tests/interop/live_test.sh [BUILD [PART-OF-A-TEST'S-NAME]]
-. "$(dirname "$0")/../harness.sh"
-data=tests/data
-type=protobuf:dnstap.Dnstap
-PATH=$PATH:/usr/sbin:/sbin
-export TZ=UTC
-
-# ---- what the tests are written with ----
-
-evidence=$dir/log
-before_each() { rm -rf "${dir:?}"/*; } # each has the folder to itself
-start() { # COMMAND...: in the background, its output in $dir/log; $pid is its process
-    background "$@" >>"$dir/log" 2>&1
-}
-stop() { # [SIGNAL [PID]]: ends one, and waits for its end
-    local target=${2:-$pid}
-    kill "-${1:-TERM}" "$target" 2>/dev/null
-    wait "$target" 2>/dev/null
-    return 0
-}
-
-live() { # "NAME" "PROGRAM..." FUNCTION [ARGUMENT...]: one test
-    local name=$1 why
-    if why=$(missing $2); then # a list of programs
-        skip "$name" "$why"
-    else
-        shift 2
-        check "$name" "$@"
-    fi
-}
-
-# Two kinds of address for the same test: $tap for our tap, and the partners' own options.
-address() { # unix|tcp
-    if [ "$1" = unix ]; then
-        socket=$dir/s tap=unix://$dir/s
-        capture=(-u "$socket") ours=(-u "$socket") theirs=(-u "$socket") relay=(-U "$socket")
-    else
-        new_port
-        tap=tcp://127.0.0.1:$port
-        capture=(-a 127.0.0.1 -p "$port") ours=(-l "127.0.0.1:$port")
-        theirs=("${ours[@]}") relay=(-T "127.0.0.1:$port")
-    fi
-    transport=$1
-}
-ready() { if [ "$transport" = unix ]; then [ -S "$socket" ]; else listens "$port"; fi; }
+. "$(dirname "$0")/live_lib.sh"
 
 # ---- our tap, real collectors ----
 
@@ -92,14 +49,6 @@ file_to() { # PATTERN COMMAND...: the reader prints a line with it for each mess
 
 # ---- real producers, our tool ----
 
-tool() { # unix|tcp FORMAT...: our tool listens, and writes $dir/out
-    address "$1"
-    shift
-    start "$build/dnstap" "${ours[@]}" "$@" -w "$dir/out"
-    collector=$pid
-    wait_for 5 ready
-}
-
 frames_arrive() { # unix|tcp FILE COMMAND...: what it sends of FILE is what our tool wrote
     local file=$2
     tool "$1" || return
@@ -110,54 +59,6 @@ frames_arrive() { # unix|tcp FILE COMMAND...: what it sends of FILE is what our 
     esac
     stop TERM "$collector"
     cmp "$file" "$dir/out"
-}
-
-configure() { # NAME PORT UPSTREAM SINK: the configuration of a server, in $dir/NAME
-    mkdir -p "$dir/knot"
-    cp $data/interop/example.test.zone "$dir"
-    sed -e "s|@DIR@|$dir|g" -e "s|@PORT@|$2|g" -e "s|@UPSTREAM@|$3|g" -e "s|@SINK@|$4|g" \
-        "$data/interop/$1" >"$dir/$1"
-}
-# Copies are run, since AppArmor's rules for the installed ones forbid them our folder.
-unconfined() { cp "$(command -v "$1")" "$dir/$1"; }
-ask() { kdig +timeout=1 +retry=0 @127.0.0.1 -p "$@"; }
-answers() { ask "$1" www.example.test | grep -q NOERROR; }
-
-start_bind() { # SINK: authoritative, at $auth
-    new_port
-    auth=$port
-    configure bind.conf "$auth" 0 "$1"
-    unconfined named
-    start "$dir/named" -g -4 -n 1 -c "$dir/bind.conf"
-}
-start_knot() { # SINK: authoritative, at $auth
-    new_port
-    auth=$port
-    configure knot.conf "$auth" 0 "$1"
-    start knotd -c "$dir/knot.conf"
-}
-
-drive() { # PORT: questions over UDP and TCP
-    wait_for 10 answers "$1" || return
-    ask "$1" mail.example.test A && ask "$1" +tcp txt.example.test TXT && ask "$1" no.example.test A
-}
-# The servers hand their messages on after up to three seconds.
-logged() { # PATTERN...: lines that our tool has written, or will
-    local pattern
-    for pattern; do
-        wait_for 6 grep -E "$pattern" "$dir/out" || { cat "$dir/out" && return 1; }
-    done
-}
-# What a server that knows example.test must log of drive, as QUERY and RESPONSE.
-logged_questions() {
-    logged "^..:..:...* $1 127\.0\.0\.1 UDP [0-9]+b \"mail\.example\.test\.\" IN A$" \
-        " $2 127\.0\.0\.1 UDP [0-9]+b \"mail\.example\.test\.\" IN A$" \
-        " $1 127\.0\.0\.1 TCP [0-9]+b \"txt\.example\.test\.\" IN TXT$" \
-        " $2 127\.0\.0\.1 TCP [0-9]+b \"txt\.example\.test\.\" IN TXT$" \
-        " $1 127\.0\.0\.1 UDP [0-9]+b \"no\.example\.test\.\" IN A$"
-}
-tool_is_well() { # SERVER-PID: after the server's end it still serves, and ends in order
-    stop TERM "$1" && kill -0 "$collector" && stop TERM "$collector"
 }
 
 bind_to_tool() {
@@ -173,21 +74,11 @@ knot_to_tool() {
     logged_questions AQ AR && tool_is_well "$pid"
 }
 unbound_to_tool() { # unix|tcp
-    local sink
     tool "$1" -q || return
-    sink="dnstap-socket-path: $dir/s"
-    [ "$1" = unix ] || sink="dnstap-ip: 127.0.0.1@$port
-  dnstap-tls: no"
     start_knot /nowhere
     wait_for 10 answers "$auth" || return
-    new_port
-    configure unbound.conf "$port" "$auth" SINK
-    printf '%s\n' "$sink" >"$dir/sink"
-    sed -i -e "/SINK/{r $dir/sink" -e 'd}' "$dir/unbound.conf"
-    sed -i 's/^dnstap-/  dnstap-/' "$dir/unbound.conf"
-    unconfined unbound
-    start "$dir/unbound" -d -c "$dir/unbound.conf"
-    drive "$port" || return
+    start_unbound "$(unbound_sink "$1")"
+    drive "$server" || return
     logged_questions CQ CR && logged ' RQ 127.* "mail' ' RR 127.* "mail' && tool_is_well "$pid"
 }
 dnsdist_to_tool() { # unix|tcp

@@ -1,0 +1,1 @@
+dnstapFrameStreamServer({"@SINK@"}, {logQueries=true, logResponses=true, bufferHint=0, flushTimeout=1})
