@@ -42,13 +42,18 @@
  *   >>accept        the links of a listening tap
  *   >>service       turns, and the books
  *   >>loops         poll, hooks, threads, forks: in whose loop the turns come
- *   >>open          options, memory, open, close
+ *   >>open          options, memory, open
+ *   >>close         drain, stop, close
  *   >>metrics *     the books as OpenMetrics text
  *   >>sink *        a consumer: its frames, files
  *   >>sources       its connections, accepted or dialled
  *   >>serve         its turns, options, open, close
  *   >>words         configuration text to words, as CoreDNS cuts it
  *   >>directive *   options from and to configuration text
+ *   >>group *       taps of one configuration: what their producers do, and who is inside
+ *   >>members       a group's memory, and its taps' options, coming and going
+ *   >>reload        from one configuration to the next
+ *   >>together      a group's turns, status, open, close
  *   >>changes and >>license are at the end; how it all works stands before >>platform.
  *
  * QUICK START
@@ -131,6 +136,21 @@
  *     dnstap_sink_end_name(end)             how a connection ended, as text
  *   options as configuration text
  *     dnstap_parse(text, memory, size, options, max, how, error), dnstap_format(options, out, size)
+ *   a group: the taps of one configuration; what is not told is as a tap's
+ *     dnstap_group_open(options, count, error)
+ *     dnstap_group_open_text(text, how, error)      the same of configuration text
+ *     dnstap_group_open_in(memory, size, options, count, error), in your memory, of
+ *     dnstap_group_memory_size(options, count)
+ *     dnstap_group_reload(group, options, count, error), or
+ *     dnstap_group_reload_text(group, text, how, error)     replaces its taps by others
+ *     dnstap_group_start(group); or dnstap_group_pollfds(group, fds, max, &ms) and
+ *     dnstap_group_service_fds(group, fds, n); or dnstap_group_service(group)
+ *     dnstap_group_wants(group, type)       would any tap log it?
+ *     dnstap_group_log(group, message), dnstap_group_log_as(group, producer, message)     to all
+ *     dnstap_group_log_raw(group, message)  the same without metadata
+ *     dnstap_group_set_enabled(group, on), dnstap_group_reopen(group)
+ *     dnstap_group_get_status(group, taps, max), dnstap_group_metrics(group, out, size)
+ *     dnstap_group_flush(group, ms), dnstap_group_after_fork(group), dnstap_group_close(group, ms)
  *   the parts alone, without memory, input or output of their own
  *     dnstap_encode(m, out, size), dnstap_decode(m, policy, payload, size)
  *     dnstap_frame_writer_init, _next, _sent, _receive, _stop    the side that sends
@@ -1115,7 +1135,7 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
  * byte more; where size is too small, only whole lines stand in out, and no # EOF. out NULL: the
  * length it would have. It grows with its numbers: take some hundred bytes more, or call again
  * until it fits. Any thread. */
-DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size);
+DNSTAP_API long dnstap_metrics(dnstap_tap *tap, char *out, size_t size);
 #endif
 
 /* ---- >>sink ------------------------------------------------------------------------------- */
@@ -1257,7 +1277,7 @@ DNSTAP_API void dnstap_sink_get_status(dnstap_sink *sink, dnstap_sink_status *st
 #if DNSTAP__HAS_METRICS
 /* All that as OpenMetrics text; returns as dnstap_metrics, threads as dnstap_sink_get_status. The
  * label `sink` is the endpoint. */
-DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size);
+DNSTAP_API long dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size);
 #endif
 /* Ends its thread, closes all connections, without events, and frees it. When no other thread is in
  * the sink. In a process forked from the one that services it, it does the other no harm. */
@@ -1295,6 +1315,9 @@ typedef struct dnstap_parse_options {
     /* Take what CoreDNS takes, nothing else, and as it does: what it swallows without effect is a
      * warning instead of an error; of its other directives only their names are looked at. */
     bool lenient;
+    /* What the options of each tap are before its directive is read: hooks, and what text has no
+     * word for; their strings are borrowed. NULL: zeroed. */
+    const dnstap_options *defaults;
     void *user;
     /* The value of a variable, good until the next call; NULL: unset. Default: getenv. */
     const char *(*variable)(void *user, const char *name);
@@ -1317,6 +1340,91 @@ DNSTAP_API int dnstap_parse(const char *text, void *memory, size_t size, dnstap_
  * holds what can't be written (a variable, say). Any thread. */
 DNSTAP_API long dnstap_format(const dnstap_options *options, char *out, size_t size);
 #endif
+
+/* ---- >>group ------------------------------------------------------------------------------ */
+
+/* The taps of one configuration, at most DNSTAP_GROUP_MAX: what is logged goes to all of them, one
+ * loop or thread services them, and a new configuration takes the old one's place while threads
+ * log. No thread that logs ever waits for any of it. */
+enum { DNSTAP_GROUP_MAX = 16 };
+typedef struct dnstap_group dnstap_group;
+
+/* Opens a tap for each of the count options, as dnstap_open; no tap is a group, too. As many
+ * threads as the largest options.producers have rings of their own in all of them. NULL on error,
+ * and nothing is open. */
+DNSTAP_API dnstap_group *dnstap_group_open(const dnstap_options *options, int count,
+                                           dnstap_error *error);
+/* The same in the caller's memory, of dnstap_group_memory_size (0: options are bad) at any
+ * alignment, which must live until dnstap_group_close. Reloads take from it, too: for taps that
+ * change there must be room for what they were and what they become. */
+DNSTAP_API dnstap_group *dnstap_group_open_in(void *memory, size_t size,
+                                              const dnstap_options *options, int count,
+                                              dnstap_error *error);
+DNSTAP_API size_t dnstap_group_memory_size(const dnstap_options *options, int count);
+/* Replaces the taps by those of the options. All open before one is closed, and what fails changes
+ * nothing. A tap whose options are what they were, field by field and text by text, goes on: its
+ * connection, its rings, its counters. Options of which it was opened must have been zeroed before
+ * they were filled in. What was removed gets no more messages, delivers what it has, says STOP and
+ * closes, in its options.timeout_ms at most; its memory is used again when no thread can be inside
+ * it any more. Where a new tap listens at an old one's place, it gets its socket, and nobody is
+ * refused meanwhile; one that writes an old one's file, or through its transport, keeps its
+ * messages until that has ended. DNSTAP_OK; why not: as dnstap_open; DNSTAP_AGAIN: a thread has not
+ * returned from dnstap_group_log since the reload before. It opens files, looks names up that are
+ * listened on, and may allocate; any thread, but not from a hook. */
+DNSTAP_API int dnstap_group_reload(dnstap_group *group, const dnstap_options *options, int count,
+                                   dnstap_error *error);
+#if DNSTAP__HAS_DIRECTIVE && !defined(DNSTAP_NO_MALLOC)
+/* The same from configuration text, as dnstap_parse reads it; how->defaults has the hooks. An
+ * error has the line and column. */
+DNSTAP_API dnstap_group *dnstap_group_open_text(const char *text, const dnstap_parse_options *how,
+                                                dnstap_error *error);
+DNSTAP_API int dnstap_group_reload_text(dnstap_group *group, const char *text,
+                                        const dnstap_parse_options *how, dnstap_error *error);
+#endif
+/* As dnstap_start: one thread for all of them. Not with options.watch, timer or wake. */
+DNSTAP_API int dnstap_group_start(dnstap_group *group);
+/* As dnstap_close, of all at once, in at most timeout_ms together. */
+DNSTAP_API int dnstap_group_close(dnstap_group *group, int timeout_ms);
+/* As dnstap_flush, of all of them. Meanwhile nothing else is serviced. */
+DNSTAP_API int dnstap_group_flush(dnstap_group *group, int timeout_ms);
+/* As dnstap_after_fork, of all of them; the first result that is not DNSTAP_OK. */
+DNSTAP_API int dnstap_group_after_fork(dnstap_group *group);
+/* As dnstap_reopen, of those that are files. DNSTAP_UNSUPPORTED: none is. Any thread. */
+DNSTAP_API int dnstap_group_reopen(dnstap_group *group);
+
+/* Logs m to all taps, each as its options say. 1: at least one recorded it; 0: none wanted it;
+ * negative: why a tap dropped it. Any thread. It is as dnstap_log: a template (options.extra) is
+ * expanded, options.metadata is asked, and m->user is for it. */
+DNSTAP_API int dnstap_group_log(dnstap_group *group, const dnstap_message *m);
+/* The same without metadata, for what belongs to no query: no hook is asked, and a template goes
+ * out as its text stands, as CoreDNS does it for plugins that have none. */
+DNSTAP_API int dnstap_group_log_raw(dnstap_group *group, const dnstap_message *m);
+/* dnstap_group_log for a caller who numbers his threads, as dnstap_log_as. */
+DNSTAP_API int dnstap_group_log_as(dnstap_group *group, uint32_t producer, const dnstap_message *m);
+/* Whether any tap would log a message of this type: one load for each. */
+DNSTAP_API bool dnstap_group_wants(const dnstap_group *group, uint32_t type);
+/* As dnstap_set_enabled, of all of them, and of those that a reload brings. Any thread. */
+DNSTAP_API void dnstap_group_set_enabled(dnstap_group *group, bool enabled);
+
+/* As a tap's, of all of them in one call. There are at most one descriptor and those of each tap,
+ * and after a reload those of removed taps for a while. */
+#if DNSTAP__POSIX
+DNSTAP_API int dnstap_group_pollfds(dnstap_group *group, struct pollfd *fds, int max,
+                                    int *timeout_ms);
+DNSTAP_API int dnstap_group_service_fds(dnstap_group *group, const struct pollfd *fds, int n);
+#endif
+/* With options.watch and timer: after each reload, too. options.timer is called for all of them
+ * together, that of the first tap that has one. */
+DNSTAP_API int dnstap_group_service(dnstap_group *group);
+
+typedef struct dnstap_group_tap {
+    char name[192]; /* its endpoint; of several with the same one, the later ones have " #2" … */
+    dnstap_status status;
+} dnstap_group_tap;
+/* The taps in the order of the configuration, at most max; returns how many. Any thread. */
+DNSTAP_API int dnstap_group_get_status(dnstap_group *group, dnstap_group_tap *taps, int max);
+/* As dnstap_metrics, of all of them: the label `tap` is dnstap_group_tap's name. Any thread. */
+DNSTAP_API long dnstap_group_metrics(dnstap_group *group, char *out, size_t size);
 
 #ifdef __cplusplus
 }
@@ -5669,6 +5777,13 @@ static int dnstap__file_prepare(dnstap__file *f, bool overwrite)
     return result;
 }
 
+/* Who has opened it, and is to write it only after another one, locks nobody out until then. */
+static void dnstap__file_yield(dnstap__file *f)
+{
+    if (f->locker && f->fd >= 0) dnstap__file_unlock(f);
+    f->locker = 0;
+}
+
 static long dnstap__file_recv(void *self, void *data, size_t size, short *wants)
 {
     (void)self, (void)data, (void)size;
@@ -5872,8 +5987,16 @@ static int dnstap__open_file(const dnstap__opening *o, dnstap__medium *m, dnstap
                         m->file.problem.text,
                         result == DNSTAP_BAD_FRAME ? "; give another path, or move it away" : "");
 }
+static void dnstap__yield(dnstap__medium *m, const dnstap__target *target)
+{
+    if (dnstap__is(target, DNSTAP__REOPENS)) dnstap__file_yield(&m->file);
+}
 #define DNSTAP__IF_FILES(open) open
 #else
+static void dnstap__yield(dnstap__medium *m, const dnstap__target *target)
+{
+    (void)m, (void)target;
+}
 #define DNSTAP__IF_FILES(open) NULL
 #endif
 
@@ -6541,7 +6664,29 @@ static int dnstap__listener_check(const dnstap__listener *l, const dnstap__addre
     return errno ? dnstap__listen_failed(l, "listen", error) : DNSTAP_OK;
 }
 
-/* Binds and listens. endpoint must outlive the listener; on error dnstap__listener_close is due. */
+/* The file of a unix socket; NULL: it has none. */
+static const char *dnstap__listener_path(const dnstap__target *target)
+{
+    return target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
+}
+
+/* What was borrowed is this one's from now on, and its file is as it wants it. */
+static int dnstap__listener_keep(dnstap__listener *l, dnstap__listener *from,
+                                 const dnstap__target *target, dnstap_error *error)
+{
+    gid_t gid;
+    int result;
+
+    l->path = dnstap__listener_path(target);
+    l->device = from->device;
+    l->inode = from->inode;
+    from->path = NULL;
+    result = dnstap__listener_rights(l, &gid, error);
+    return result < 0 ? result : dnstap__listener_allow(l, gid, error);
+}
+
+/* Binds and listens, unless the socket is borrowed. endpoint must outlive the listener; on error
+ * dnstap__listener_close is due. */
 static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *target,
                                  const char *endpoint, dnstap_error *error)
 {
@@ -6550,8 +6695,12 @@ static int dnstap__listener_open(dnstap__listener *l, const dnstap__target *targ
     int result;
 
     l->endpoint = endpoint;
-    l->path = target->path && !dnstap__is_abstract(target->path) ? target->path : NULL;
+    l->path = dnstap__listener_path(target);
     result = dnstap__listener_rights(l, &gid, error);
+    if (l->fd >= 0) { /* borrowed */
+        l->path = NULL;
+        return result;
+    }
     if (result == DNSTAP_OK) result = dnstap__listen_address(l, target, &a, error);
     if (result == DNSTAP_OK && l->dry) return dnstap__listener_check(l, &a, error);
     if (result < 0) return result;
@@ -6623,6 +6772,17 @@ static dnstap_transport dnstap__socket_adopt(dnstap__socket *s, int fd, int fami
 static bool dnstap__listener_lost(const dnstap__listener *l)
 {
     return !dnstap__leads_to(l->fd, &l->is);
+}
+
+/* Listens with another one's socket, unless that is lost, too; the file remains the lender's. */
+static int dnstap__listener_borrow(dnstap__listener *l, const dnstap__listener *from,
+                                   dnstap_error *error)
+{
+    if (dnstap__listener_lost(from)) return DNSTAP_OK;
+    *l = *from;
+    l->path = NULL;
+    l->fd = fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
+    return l->fd < 0 ? dnstap__listen_failed(l, "listen", error) : DNSTAP_OK;
 }
 
 static void dnstap__listener_close(dnstap__listener *l)
@@ -9208,6 +9368,7 @@ typedef struct dnstap__books {
 /* What others ask of the service. */
 typedef struct dnstap__requests {
     size_t close, hurry;
+    uint64_t lost;           /* by sinks of a listening tap, before the close was asked for */
     size_t reopen, reopened; /* reopens asked for; those of them that are done */
     uint64_t close_at;
 } dnstap__requests;
@@ -9255,6 +9416,8 @@ struct dnstap_tap {
     dnstap__books books;
     dnstap_status shown;
     dnstap_tap *next;    /* of all taps of the process */
+    size_t *told;        /* where a group reads `wants`, too; NULL: nowhere */
+    bool grouped;        /* a group tells the foreign loop's timer */
     dnstap__block block; /* all of this */
 };
 
@@ -9322,6 +9485,7 @@ static void dnstap__decide_wants(dnstap_tap *tap)
     size_t wants = tap->enabled && tap->heard ? (size_t)0xffffffffu : 0;
 
     DNSTAP_STORE(&tap->wants, wants);
+    if (tap->told) DNSTAP_STORE(tap->told, wants);
     DNSTAP_STORE(&tap->direct, tap->extra.pieces ? 0 : wants);
 }
 
@@ -9436,6 +9600,7 @@ static void dnstap__in_child(void)
         tap->heard = 0;
         DNSTAP_STORE(&tap->wants, 0);
         DNSTAP_STORE(&tap->direct, 0);
+        if (tap->told) DNSTAP_STORE(tap->told, 0);
     }
     dnstap__mutex_unlock(&dnstap__all.lock);
 }
@@ -10785,6 +10950,16 @@ static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
     return result;
 }
 
+/* Another tap's socket is this one's from now on, whose file it is, too. */
+static void dnstap__take_desk(dnstap_tap *tap, dnstap_tap *from)
+{
+    dnstap_error error;
+
+    if (tap->desk.listener.fd < 0 || tap->desk.listener.path) return; /* its own */
+    if (dnstap__listener_keep(&tap->desk.listener, &from->desk.listener, &tap->target, &error) < 0)
+        dnstap__say(tap, DNSTAP_LOG_WARNING, error.text);
+}
+
 /* Listens anew where the program closed the socket; false: it did not. */
 static bool dnstap__renew_desk(dnstap_tap *tap)
 {
@@ -10939,6 +11114,13 @@ static int dnstap__open_desk(dnstap_tap *tap, dnstap_error *error)
     return DNSTAP_UNSUPPORTED;
 }
 
+static void dnstap__take_desk(dnstap_tap *tap, const dnstap_tap *from) { (void)tap, (void)from; }
+static int dnstap__listener_borrow(dnstap__listener *l, const dnstap__listener *from,
+                                   dnstap_error *error)
+{
+    (void)l, (void)from, (void)error;
+    return DNSTAP_UNSUPPORTED;
+}
 static bool dnstap__renew_desk(dnstap_tap *tap) { return tap && false; }
 static bool dnstap__accepts(const dnstap_tap *tap) { return tap && false; }
 static void dnstap__accept_all(dnstap_tap *tap) { (void)tap; }
@@ -11146,7 +11328,7 @@ static void dnstap__tell_loop(dnstap_tap *tap)
         dnstap__watch(tap, tap->desk.listener.fd, listener >= 0 ? DNSTAP_POLLIN : 0);
         tap->desk.watched = listener;
     }
-    if (DNSTAP__LOOP_HOOK(tap, timer))
+    if (DNSTAP__LOOP_HOOK(tap, timer) && !tap->grouped)
         (tap->options.timer)(tap->options.user, dnstap__timeout(tap));
 }
 
@@ -11656,9 +11838,9 @@ DNSTAP_API void dnstap_get_ring(dnstap_tap *tap, uint32_t ring, size_t *bytes, s
 
 /* ---- >>open ------------------------------------------------------------------------------- */
 
-/* A tap's beginning and end. In: options; out: a tap in one block of memory. Always: options are
- * resolved and checked in one place, before anything is opened; the same code adds up the memory
- * and carves it; what fails leaves nothing open, and a text; close ends within its time. */
+/* A tap's beginning. In: options; out: a tap in one block of memory. Always: options are resolved
+ * and checked in one place, before anything is opened; the same code adds up the memory and carves
+ * it; what fails leaves nothing open, and a text. */
 
 /* Options with their defaults, and what follows from them. */
 typedef struct dnstap__setup {
@@ -11667,6 +11849,7 @@ typedef struct dnstap__setup {
     dnstap_bytes identity, version;
     uint32_t ring_count, link_count;
     bool dry;                                /* nothing is opened: would it be refused? */
+    const dnstap__listener *lent;            /* whose socket it listens with; NULL: its own */
     char host[DNSTAP__HOST_SIZE];            /* the target's */
     char host_name[DNSTAP__POSIX ? 256 : 1]; /* this machine's */
     char base[DNSTAP__PATH_SIZE];            /* of relative paths */
@@ -12025,6 +12208,7 @@ static int dnstap__open_links(dnstap_tap *tap, const dnstap__setup *s, dnstap_er
     int result = DNSTAP_OK;
 
     if (s->target.path) tap->target.path = tap->options.endpoint + (s->target.path - s->o.endpoint);
+    if (s->lent) result = dnstap__listener_borrow(&tap->desk.listener, s->lent, error);
     tap->desk.listener.dry = s->dry;
     if (!DNSTAP__LISTENING_TAP(tap)) result = dnstap__open_link(tap, s, error);
     if (result == DNSTAP_OK && dnstap__is(&tap->target, DNSTAP__SECURE))
@@ -12103,6 +12287,7 @@ static dnstap_tap *dnstap__open(void *memory, size_t size, dnstap__setup *s, dns
     dnstap__start_values(tap);
     if (dnstap__open_links(tap, s, error) < 0 || s->dry) {
         dnstap__mutex_close(&tap->lock);
+        dnstap__listener_close(&tap->desk.listener);
         dnstap__forget_keys(tap);
         return NULL;
     }
@@ -12144,17 +12329,26 @@ static void dnstap__name_line(const dnstap_options *o, dnstap_error *error)
 }
 #endif
 
-DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
-                                      dnstap_error *error)
+/* With a socket that another one listens at, or (NULL) its own. */
+static dnstap_tap *dnstap__open_lent(void *memory, size_t size, const dnstap_options *options,
+                                     const dnstap__listener *lent, dnstap_error *error)
 {
     dnstap__setup setup;
     dnstap_tap *tap = NULL;
 
     if (error) memset(error, 0, sizeof *error);
-    if (dnstap__resolve_options(&setup, options, error) == DNSTAP_OK)
+    if (dnstap__resolve_options(&setup, options, error) == DNSTAP_OK) {
+        setup.lent = lent;
         tap = dnstap__open(memory, size, &setup, error);
+    }
     if (!tap) dnstap__name_line(options, error);
     return tap;
+}
+
+DNSTAP_API dnstap_tap *dnstap_open_in(void *memory, size_t size, const dnstap_options *options,
+                                      dnstap_error *error)
+{
+    return dnstap__open_lent(memory, size, options, NULL, error);
 }
 
 #if DNSTAP__HAS_MALLOC
@@ -12168,7 +12362,9 @@ static bool dnstap__take_block(dnstap__block *block, size_t size, dnstap_error *
     return false;
 }
 
-DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
+/* As dnstap__open_lent. */
+static int dnstap__check(const dnstap_options *options, const dnstap__listener *lent,
+                         dnstap_error *error)
 {
     dnstap__block block;
     dnstap__setup setup;
@@ -12178,6 +12374,7 @@ DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
     memset(&found, 0, sizeof found);
     if (dnstap__resolve_options(&setup, options, &found) == DNSTAP_OK) {
         setup.dry = true;
+        setup.lent = lent;
         size = dnstap__layout_size(&setup);
         if (dnstap__take_block(&block, size, &found))
             dnstap__open(block.data, size, &setup, &found);
@@ -12186,6 +12383,11 @@ DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
     if (found.code) dnstap__name_line(options, &found);
     if (error) *error = found;
     return found.code;
+}
+
+DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
+{
+    return dnstap__check(options, NULL, error);
 }
 
 DNSTAP_API dnstap_tap *dnstap_open(const dnstap_options *options, dnstap_error *error)
@@ -12217,6 +12419,10 @@ DNSTAP_API int dnstap_check(const dnstap_options *options, dnstap_error *error)
 }
 #endif
 
+/* ---- >>close -------------------------------------------------------------------------------- */
+
+/* A tap's end. In: a time; out: what was queued, as far as that suffices, and nothing that is open.
+ * Always: it takes no longer than it was given; what could not be sent is counted and told. */
 static void dnstap__say_discarded(dnstap_tap *tap, size_t discarded)
 {
     char text[256];
@@ -12250,14 +12456,21 @@ static void dnstap__part_all(dnstap_tap *tap)
     dnstap__empty_rings(tap);
 }
 
-/* In the process that owns the tap: drains and stops, within the time. Whether sinks of a listening
- * tap lost something meanwhile. */
+/* From now on the service drains and stops, within the time, or that of a close before. */
+static void dnstap__begin_close(dnstap_tap *tap, int timeout_ms)
+{
+    uint64_t at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+
+    if (!DNSTAP_LOAD(&tap->asked.close)) tap->asked.lost = dnstap__lost(tap);
+    if (!DNSTAP_LOAD(&tap->asked.close) || at < tap->asked.close_at) tap->asked.close_at = at;
+    DNSTAP_STORE_RELEASE(&tap->asked.close, 1);
+}
+
+/* In the process that owns the tap: drains and stops. Whether sinks of a listening tap lost
+ * something meanwhile. */
 static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
 {
-    uint64_t lost = dnstap__lost(tap);
-
-    tap->asked.close_at = dnstap__now(tap) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
-    DNSTAP_STORE_RELEASE(&tap->asked.close, 1);
+    dnstap__begin_close(tap, timeout_ms);
     if (tap->thread.running) {
         dnstap__nudge(tap);
         dnstap__thread_join(&tap->thread);
@@ -12267,10 +12480,10 @@ static bool dnstap__finish(dnstap_tap *tap, int timeout_ms)
     dnstap__watch(tap, tap->waker.out, 0);
     dnstap__watch(tap, tap->desk.watched, 0);
     if (DNSTAP__LISTENING_TAP(tap)) dnstap__part_all(tap);
-    if (DNSTAP__LOOP_HOOK(tap, timer)) (tap->options.timer)(tap->options.user, -1);
+    if (DNSTAP__LOOP_HOOK(tap, timer) && !tap->grouped) (tap->options.timer)(tap->options.user, -1);
     tap->report_at = 0;
     dnstap__report(tap);
-    return tap->shown.lost != lost;
+    return tap->shown.lost != tap->asked.lost;
 }
 
 /* Whether the socket that was listened on ends with this process: not where the tap is another's,
@@ -12443,9 +12656,9 @@ static void dnstap__write_sample(dnstap__page *p, const dnstap__metric *family,
 }
 
 /* All that the table has of the subjects. Returns as dnstap_metrics. */
-static size_t dnstap__write_metrics(const dnstap__metric *table, size_t rows,
-                                    const dnstap__subject *subjects, size_t count, char *out,
-                                    size_t size)
+static long dnstap__write_metrics(const dnstap__metric *table, size_t rows,
+                                  const dnstap__subject *subjects, size_t count, char *out,
+                                  size_t size)
 {
     const dnstap__metric *m, *family = table;
     dnstap__page page;
@@ -12463,7 +12676,7 @@ static size_t dnstap__write_metrics(const dnstap__metric *table, size_t rows,
     dnstap__write_string(&page, "# EOF");
     dnstap__end_line(&page);
     if (page.size) out[page.whole] = '\0';
-    return page.used;
+    return (long)page.used;
 }
 
 /* -- of taps -- */
@@ -12596,15 +12809,15 @@ static dnstap__subject dnstap__tap_subject(const dnstap_tap *tap, const dnstap__
     return s;
 }
 
-static size_t dnstap__write_tap_metrics(const dnstap__subject *taps, size_t count, char *out,
-                                        size_t size)
+static long dnstap__write_tap_metrics(const dnstap__subject *taps, size_t count, char *out,
+                                      size_t size)
 {
     return dnstap__write_metrics(dnstap__tap_metrics,
                                  sizeof dnstap__tap_metrics / sizeof *dnstap__tap_metrics, taps,
                                  count, out, size);
 }
 
-DNSTAP_API size_t dnstap_metrics(dnstap_tap *tap, char *out, size_t size)
+DNSTAP_API long dnstap_metrics(dnstap_tap *tap, char *out, size_t size)
 {
     dnstap__figures figures;
     dnstap__subject subject;
@@ -13976,7 +14189,7 @@ static const dnstap__metric dnstap__sink_metrics[] = {
 #undef DNSTAP__HEAD
 /* clang-format on */
 
-DNSTAP_API size_t dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size)
+DNSTAP_API long dnstap_sink_metrics(dnstap_sink *sink, char *out, size_t size)
 {
     dnstap_sink_status status;
     dnstap__subject s;
@@ -14947,7 +15160,9 @@ static int dnstap__read_tap(dnstap__words *w, dnstap_options *o)
     int result = DNSTAP_OK;
 
     memset(o, 0, sizeof *o);
-    o->writebuffer = o->queue = 1;
+    if (w->how.defaults) *o = *w->how.defaults;
+    if (!o->writebuffer) o->writebuffer = 1;
+    if (!o->queue) o->queue = 1;
     o->line = (uint32_t)w->line;
     w->seen = 0;
     w->ours = false;
@@ -15151,6 +15366,1545 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
 }
 #endif
 
+/* ---- >>group ------------------------------------------------------------------------------ */
+
+/* Taps that are logged to together, and replaced while threads log. In: options or text; out: a
+ * roster of taps that producers read, and members that come and go:
+ *
+ *   a producer, any thread                  who reloads, one thread at a time
+ *   ──────────────────────                  ─────────────────────────────────
+ *   inside: odd                             the newcomers open: COMING
+ *   roster: load                            the roster is exchanged: they are STAYING
+ *   each tap of it: its own ring            now, others LEAVING
+ *   inside: even                            barrier: stores before it are seen, loads after it see
+ *                                           who is odd is waited for until it has changed
+ *
+ * Then nobody is in the taps that leave, and they are CLOSING: they drain, say STOP, and give their
+ * place and memory back, by the service's turns. Two rosters suffice, for the next exchange waits
+ * for the end of the one before. Where the system has no barrier, the time in which stores become
+ * visible does, see >>wake.
+ *
+ * Locks, in this order: `reloading` is held by a reload from end to end; `turn` by who services,
+ * and when members change; `list` while the roster changes or is read by others than producers, who
+ * take none of them. Always: a producer waits for nobody; a member's options are as the caller gave
+ * them, texts and blocks copied. */
+enum { DNSTAP__PLACES = 3 * DNSTAP_GROUP_MAX, DNSTAP__PATIENCE_MS = 1000, DNSTAP__SLICE_MS = 10 };
+
+/* What producers read: the taps, and for those with a template its text. */
+typedef struct dnstap__roster {
+    uint32_t count;
+    dnstap_tap *taps[DNSTAP_GROUP_MAX];
+    const char *texts[DNSTAP_GROUP_MAX];
+    uint8_t places[DNSTAP_GROUP_MAX]; /* of the members: not the producers' */
+} dnstap__roster;
+
+/* A thread that logs, with a ring of this number in each tap. */
+typedef struct dnstap__visitor {
+    size_t inside; /* odd: it is in the taps; of strays: so many went in */
+    size_t owner;  /* a thread has it; of strays: so many came out */
+    size_t seen;   /* the service's own: odd: it is waited for until `inside` is another */
+    uint32_t number;
+    uint8_t pad[DNSTAP_CACHE_LINE];
+} dnstap__visitor;
+
+#define DNSTAP__STRAY UINT32_MAX /* the number of those that have no rings */
+
+/* Memory of the group's. */
+typedef struct dnstap__lot {
+    dnstap__block block;
+    size_t size; /* 0: none */
+} dnstap__lot;
+
+typedef enum dnstap__stay {
+    DNSTAP__VACANT,
+    DNSTAP__COMING,
+    DNSTAP__STAYING,
+    DNSTAP__LEAVING,
+    DNSTAP__CLOSING
+} dnstap__stay;
+
+typedef struct dnstap__member {
+    dnstap__stay stay;
+    dnstap_tap *tap;       /* NULL: not open yet */
+    dnstap_options *given; /* its options, as they were given */
+    dnstap__lot lot;       /* of all that */
+    size_t serial;         /* later ones have larger numbers */
+    unsigned ordinal;      /* of those with the same endpoint, from 1 */
+    bool late;             /* it came when another one was at its place */
+    int first, polled;     /* its descriptors in the last poll */
+} dnstap__member;
+
+typedef struct dnstap__grace {
+    size_t round;       /* its lowest bit says which strays to wait for */
+    bool pending;       /* threads may be in the roster before */
+    bool settled;       /* all they stored before the exchange is seen; else by: */
+    uint64_t settle_at; /* the system's clock */
+} dnstap__grace;
+
+struct dnstap_group {
+    size_t roster; /* a pointer to what producers read */
+    size_t round;  /* as the grace's */
+    size_t top;    /* places that may be in use, in: */
+    size_t wants[DNSTAP__PLACES];
+    dnstap__visitor *visitors, strays[2];
+    uint32_t visitor_count;
+    dnstap__key key;
+    size_t stop; /* the thread's end is asked for */
+    size_t off;  /* dnstap_group_set_enabled */
+    dnstap__roster rosters[2];
+    dnstap__member members[DNSTAP__PLACES];
+    dnstap__grace grace;
+    size_t serial;
+    size_t opener, owner; /* processes, as a tap's */
+    bool unsent;          /* a member closed before it had sent all */
+    dnstap__mutex reloading, turn, list;
+    dnstap__waker waker;
+    dnstap__thread thread;
+    dnstap__lot poll, next_poll; /* descriptors for our own waits; larger ones for the next */
+    uint8_t *memory;             /* the caller's, or NULL: each piece is allocated */
+    size_t memory_size, floor;   /* floor: what the group takes of it */
+    dnstap__block block;         /* of the group itself */
+};
+
+/* -- producers -- */
+
+DNSTAP__INLINE const dnstap__roster *dnstap__roster_of(const dnstap_group *g)
+{
+    return (const dnstap__roster *)DNSTAP_LOAD_ACQUIRE(&g->roster);
+}
+
+#if DNSTAP__HAS_THREADS
+/* A thread that ends, wherever it is, leaves its number to the next one. */
+static void dnstap__visitor_left(void *visitor)
+{
+    dnstap__visitor *v = (dnstap__visitor *)visitor;
+
+    if (v->number == DNSTAP__STRAY) {
+        dnstap__add_shared(&v->owner);
+        return;
+    }
+    DNSTAP_STORE_RELEASE(&v->inside, v->inside + (v->inside & 1));
+    DNSTAP_STORE_RELEASE(&v->owner, 0);
+}
+
+/* A number's next thread may come after one that was ended inside. The reload's barrier makes the
+ * order of the two what it is here. */
+DNSTAP__INLINE const dnstap__roster *dnstap__go_in(const dnstap_group *g, dnstap__visitor *v)
+{
+    DNSTAP_STORE(&v->inside, (v->inside + 1) | 1);
+    DNSTAP_COMPILER_FENCE();
+    return dnstap__roster_of(g);
+}
+
+DNSTAP__INLINE void dnstap__come_out(dnstap__visitor *v)
+{
+    DNSTAP_STORE_RELEASE(&v->inside, v->inside + 1);
+}
+
+DNSTAP__INLINE dnstap__visitor *dnstap__visitor_of(const dnstap_group *g)
+{
+    return (dnstap__visitor *)pthread_getspecific(g->key);
+}
+#else
+static void dnstap__visitor_left(void *visitor) { (void)visitor; }
+DNSTAP__INLINE const dnstap__roster *dnstap__go_in(const dnstap_group *g, dnstap__visitor *v)
+{
+    (void)v;
+    return dnstap__roster_of(g);
+}
+DNSTAP__INLINE void dnstap__come_out(dnstap__visitor *v) { (void)v; }
+DNSTAP__INLINE dnstap__visitor *dnstap__visitor_of(const dnstap_group *g) { return g->visitors; }
+#endif
+
+/* One tap that recorded it is what counts, else the first that dropped it. */
+DNSTAP__INLINE int dnstap__log_to(const dnstap__roster *roster, uint32_t number,
+                                  const dnstap_message *m)
+{
+    int result = 0, one;
+    uint32_t i;
+
+    for (i = 0; i < roster->count; i++) {
+        one = dnstap_log_as(roster->taps[i], number, m);
+        if (one == 1 || !result) result = one;
+    }
+    return result;
+}
+
+/* The same with templates as they stand. */
+DNSTAP__APART int dnstap__log_texts(const dnstap__roster *roster, uint32_t number,
+                                    const dnstap_message *m)
+{
+    dnstap_message raw = *m;
+    int result = 0, one;
+    uint32_t i;
+
+    for (i = 0; i < roster->count; i++) {
+        if (!m->extra.data) raw.extra = dnstap_bytes_of(roster->texts[i], 0);
+        if (!m->extra.data && raw.extra.data) raw.extra.size = strlen(roster->texts[i]);
+        one = dnstap_log_as(roster->taps[i], number, &raw);
+        if (one == 1 || !result) result = one;
+    }
+    return result;
+}
+
+#if DNSTAP__HAS_THREADS
+/* Of a thread without a number. Those that come in after the exchange count elsewhere, so that the
+ * count of those before comes to its end. The key tells of a thread that ends meanwhile. */
+DNSTAP__COLD int dnstap__log_stray(dnstap_group *g, const dnstap_message *m, bool raw)
+{
+    dnstap__visitor *v = NULL;
+    const dnstap__roster *roster;
+    size_t round;
+    int result;
+
+    do {
+        if (v) dnstap__add_shared(&v->owner);
+        round = DNSTAP_LOAD_ACQUIRE(&g->round);
+        v = &g->strays[round & 1];
+        dnstap__add_shared(&v->inside);
+        DNSTAP_COMPILER_FENCE();
+    } while (DNSTAP_LOAD_ACQUIRE(&g->round) != round);
+    pthread_setspecific(g->key, v);
+    roster = dnstap__roster_of(g);
+    result = (raw ? dnstap__log_texts : dnstap__log_to)(roster, DNSTAP__STRAY, m);
+    pthread_setspecific(g->key, NULL);
+    dnstap__add_shared(&v->owner);
+    return result;
+}
+
+/* Whether what was logged without a number has left all rings: only then a thread may get one,
+ * which keeps its order. */
+static bool dnstap__may_have_number(const dnstap__roster *roster)
+{
+    const dnstap__ring *shared;
+    uint32_t i;
+
+    for (i = 0; i < roster->count; i++) {
+        shared = &roster->taps[i]->rings[roster->taps[i]->producers];
+        if (DNSTAP_LOAD_ACQUIRE(&shared->tail) != DNSTAP_LOAD_ACQUIRE(&shared->published))
+            return false;
+    }
+    return true;
+}
+
+/* A number for a thread that has none; NULL: there is none for it. */
+DNSTAP__COLD dnstap__visitor *dnstap__admit(dnstap_group *g)
+{
+    dnstap__visitor *v;
+    size_t nobody;
+    bool may;
+
+    for (v = g->visitors; v < g->visitors + g->visitor_count; v++) {
+        nobody = 0;
+        if (DNSTAP_LOAD(&v->owner)) continue;
+        if (!DNSTAP_COMPARE_EXCHANGE(&v->owner, &nobody, 1)) continue;
+        may = dnstap__may_have_number(dnstap__go_in(g, v));
+        dnstap__come_out(v);
+        if (may && !pthread_setspecific(g->key, v)) return v;
+        dnstap__visitor_left(v);
+        break;
+    }
+    return NULL;
+}
+#else
+static int dnstap__log_stray(const dnstap_group *g, const dnstap_message *m, bool raw)
+{
+    return (raw ? dnstap__log_texts : dnstap__log_to)(dnstap__roster_of(g), DNSTAP__STRAY, m);
+}
+static dnstap__visitor *dnstap__admit(const dnstap_group *g) { return g->visitors; }
+#endif
+
+DNSTAP__INLINE int dnstap__log_inside(const dnstap_group *g, dnstap__visitor *v,
+                                      const dnstap_message *m)
+{
+    int result = dnstap__log_to(dnstap__go_in(g, v), v->number, m);
+
+    dnstap__come_out(v);
+    return result;
+}
+
+DNSTAP__COLD int dnstap__log_newcomer(dnstap_group *g, const dnstap_message *m)
+{
+    dnstap__visitor *v = dnstap__admit(g);
+
+    return v ? dnstap__log_inside(g, v, m) : dnstap__log_stray(g, m, false);
+}
+
+DNSTAP_API int dnstap_group_log(dnstap_group *g, const dnstap_message *m)
+{
+    dnstap__visitor *v;
+
+    if (DNSTAP__UNLIKELY(!g)) return 0;
+    v = dnstap__visitor_of(g);
+    return DNSTAP__LIKELY(v != NULL) ? dnstap__log_inside(g, v, m) : dnstap__log_newcomer(g, m);
+}
+
+DNSTAP_API int dnstap_group_log_raw(dnstap_group *g, const dnstap_message *m)
+{
+    dnstap__visitor *v = g ? dnstap__visitor_of(g) : NULL;
+    int result;
+
+    if (!g) return 0;
+    if (!v) v = dnstap__admit(g);
+    if (!v) return dnstap__log_stray(g, m, true);
+    result = dnstap__log_texts(dnstap__go_in(g, v), v->number, m);
+    dnstap__come_out(v);
+    return result;
+}
+
+DNSTAP_API int dnstap_group_log_as(dnstap_group *g, uint32_t producer, const dnstap_message *m)
+{
+    if (DNSTAP__UNLIKELY(!g)) return 0;
+    if (DNSTAP__UNLIKELY(producer >= g->visitor_count)) return dnstap__log_stray(g, m, false);
+    return dnstap__log_inside(g, &g->visitors[producer], m);
+}
+
+DNSTAP_API bool dnstap_group_wants(const dnstap_group *g, uint32_t type)
+{
+    size_t i, wants = 0;
+
+    for (i = 0; g && i < DNSTAP_LOAD(&g->top); i++) wants |= DNSTAP_LOAD(&g->wants[i]);
+    return dnstap__wanted(wants, type);
+}
+
+/* -- who may still be inside -- */
+
+#if DNSTAP__HAS_THREADS
+/* Whom to wait for: all that is stored in the rosters' users before is seen by now. */
+static void dnstap__look_inside(dnstap_group *g)
+{
+    dnstap__visitor *v;
+
+    g->grace.settled = true;
+    for (v = g->visitors; v < g->visitors + g->visitor_count; v++)
+        v->seen = DNSTAP_LOAD_ACQUIRE(&v->inside);
+}
+
+/* Strays that came out are counted first: they never overtake those that went in. */
+static bool dnstap__all_came_out(dnstap_group *g)
+{
+    const dnstap__visitor *strays = &g->strays[g->grace.round & 1];
+    size_t out = DNSTAP_LOAD_ACQUIRE(&strays->owner);
+    dnstap__visitor *v;
+
+    for (v = g->visitors; v < g->visitors + g->visitor_count; v++) {
+        if ((v->seen & 1) && DNSTAP_LOAD_ACQUIRE(&v->inside) == v->seen) return false;
+        v->seen = 0;
+    }
+    return DNSTAP_LOAD_ACQUIRE(&strays->inside) == out;
+}
+#else
+static void dnstap__look_inside(dnstap_group *g) { g->grace.settled = true; }
+static bool dnstap__all_came_out(const dnstap_group *g) { return g->grace.settled; }
+#endif
+
+/* The roster was exchanged. */
+static void dnstap__begin_grace(dnstap_group *g)
+{
+    g->grace.round = g->round;
+    DNSTAP_STORE_RELEASE(&g->round, g->round + 1);
+    g->grace.pending = true;
+    g->grace.settled = false;
+    if (dnstap__barrier())
+        dnstap__look_inside(g);
+    else
+        g->grace.settle_at = dnstap__clock_ms(NULL) + DNSTAP__LOOK_MS;
+}
+
+/* Whether nobody is in a roster but the one that is there. */
+static bool dnstap__grace_is_over(dnstap_group *g)
+{
+    if (!g->grace.pending) return true;
+    if (!g->grace.settled && dnstap__clock_ms(NULL) < g->grace.settle_at) return false;
+    if (!g->grace.settled) dnstap__look_inside(g);
+    g->grace.pending = !dnstap__all_came_out(g);
+    return !g->grace.pending;
+}
+
+/* ---- >>members ------------------------------------------------------------------------------ */
+
+/* Who is in a group: their memory, their options, their coming and going. In: options; out: members
+ * with a tap each. Always: options are kept as the caller gave them, texts and blocks copied, so
+ * that those of a reload can be compared with them; a place is vacant, or its memory is its own. */
+/* Where a lot may begin in the caller's memory: behind the group, or behind another lot. */
+static size_t dnstap__end_of_lot(const dnstap_group *g, const dnstap__lot *p)
+{
+    size_t end = p->size ? (size_t)((uint8_t *)p->block.data - g->memory) + p->size : g->floor;
+
+    return (end + DNSTAP__ALIGN - 1) & ~(size_t)(DNSTAP__ALIGN - 1);
+}
+
+/* All lots there may be; NULL behind the last. */
+static const dnstap__lot *dnstap__lot_at(const dnstap_group *g, size_t i)
+{
+    if (i < DNSTAP__PLACES) return &g->members[i].lot;
+    return i == DNSTAP__PLACES ? &g->poll : i == DNSTAP__PLACES + 1 ? &g->next_poll : NULL;
+}
+
+static bool dnstap__is_free(const dnstap_group *g, size_t at, size_t size)
+{
+    const dnstap__lot *p;
+    size_t i;
+
+    if (at > g->memory_size || size > g->memory_size - at) return false;
+    for (i = 0; (p = dnstap__lot_at(g, i)) != NULL; i++)
+        if (p->size && at < dnstap__end_of_lot(g, p) &&
+            at + size > (size_t)((uint8_t *)p->block.data - g->memory))
+            return false;
+    return true;
+}
+
+/* The first place in the caller's memory that is large enough; SIZE_MAX: there is none. */
+static size_t dnstap__first_fit(const dnstap_group *g, size_t size)
+{
+    const dnstap__lot *p;
+    size_t i, at, best = SIZE_MAX;
+
+    for (i = 0; (p = dnstap__lot_at(g, i)) != NULL; i++) {
+        at = dnstap__end_of_lot(g, p);
+        if (at < best && dnstap__is_free(g, at, size)) best = at;
+    }
+    return best;
+}
+
+#if DNSTAP__HAS_MALLOC
+static void dnstap__allocate(dnstap__block *b, size_t size) { dnstap__block_open(b, size); }
+#else
+static void dnstap__allocate(dnstap__block *b, size_t size) { b->data = size ? NULL : b->data; }
+#endif
+
+static int dnstap__open_lot(const dnstap_group *g, dnstap__lot *p, size_t size, dnstap_error *error)
+{
+    size_t at = SIZE_MAX;
+
+    memset(p, 0, sizeof *p);
+    if (g->memory)
+        at = dnstap__first_fit(g, size);
+    else
+        dnstap__allocate(&p->block, size);
+    if (at != SIZE_MAX) p->block.data = g->memory + at;
+    if (!p->block.data)
+        return dnstap__fail(error, DNSTAP_NO_MEMORY, 0, "no %lu bytes of memory%s",
+                            (unsigned long)size,
+                            g->memory ? "; give the group more" : "; lower queue or producers");
+    p->size = size;
+    return DNSTAP_OK;
+}
+
+static void dnstap__close_lot(const dnstap_group *g, dnstap__lot *p)
+{
+    if (!g->memory) dnstap__block_close(&p->block);
+    memset(p, 0, sizeof *p);
+}
+
+/* -- options as they were given -- */
+
+static const size_t dnstap__texts_given[] = {
+    offsetof(dnstap_options, endpoint),    offsetof(dnstap_options, identity),
+    offsetof(dnstap_options, version),     offsetof(dnstap_options, extra),
+    offsetof(dnstap_options, ca_file),     offsetof(dnstap_options, cert_file),
+    offsetof(dnstap_options, key_file),    offsetof(dnstap_options, server_name),
+    offsetof(dnstap_options, socket_group)};
+static const size_t dnstap__blocks_given[] = {
+    offsetof(dnstap_options, ca), offsetof(dnstap_options, cert), offsetof(dnstap_options, key)};
+enum {
+    DNSTAP__TEXTS_GIVEN = sizeof dnstap__texts_given / sizeof(size_t),
+    DNSTAP__BLOCKS_GIVEN = sizeof dnstap__blocks_given / sizeof(size_t)
+};
+
+static const char **dnstap__text_given(dnstap_options *o, size_t i)
+{
+    return (const char **)(void *)((char *)o + dnstap__texts_given[i]);
+}
+
+static dnstap_bytes *dnstap__block_given(dnstap_options *o, size_t i)
+{
+    return (dnstap_bytes *)(void *)((char *)o + dnstap__blocks_given[i]);
+}
+
+/* A copy, with all that it points to. */
+static dnstap_options *dnstap__take_given(dnstap__arena *a, const dnstap_options *options)
+{
+    dnstap_options copy = *options;
+    void *given = dnstap__take(a, sizeof copy, sizeof(uint64_t)), *transport;
+    size_t i;
+
+    for (i = 0; i < DNSTAP__TEXTS_GIVEN; i++)
+        *dnstap__text_given(&copy, i) = dnstap__take_string(a, *dnstap__text_given(&copy, i));
+    for (i = 0; i < DNSTAP__BLOCKS_GIVEN; i++)
+        *dnstap__block_given(&copy, i) = dnstap__take_bytes(a, *dnstap__block_given(&copy, i));
+    transport = copy.transport ? dnstap__take(a, sizeof *copy.transport, sizeof(uint64_t)) : NULL;
+    if (transport) memcpy(transport, copy.transport, sizeof *copy.transport);
+    copy.transport = (const dnstap_transport *)transport;
+    if (given) memcpy(given, &copy, sizeof copy);
+    return (dnstap_options *)given;
+}
+
+static bool dnstap__same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool dnstap__same_transport(const dnstap_transport *a, const dnstap_transport *b)
+{
+    return a && b ? memcmp(a, b, sizeof *a) == 0 : a == b;
+}
+
+static bool dnstap__same_bytes(const dnstap_bytes *a, const dnstap_bytes *b)
+{
+    if (!a->data || !b->data) return a->data == b->data;
+    return a->size == b->size && !(a->size && memcmp(a->data, b->data, a->size));
+}
+
+/* Whether nothing differs but where in a text they stand: first what is pointed to, then the rest
+ * as bytes. */
+static bool dnstap__same_options(const dnstap_options *a, const dnstap_options *b)
+{
+    dnstap_options x, y;
+    bool same = dnstap__same_transport(a->transport, b->transport);
+    size_t i;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    for (i = 0; i < DNSTAP__TEXTS_GIVEN; i++) {
+        same = same && dnstap__same_text(*dnstap__text_given(&x, i), *dnstap__text_given(&y, i));
+        *dnstap__text_given(&x, i) = *dnstap__text_given(&y, i) = NULL;
+    }
+    for (i = 0; i < DNSTAP__BLOCKS_GIVEN; i++) {
+        same = same && dnstap__same_bytes(dnstap__block_given(&x, i), dnstap__block_given(&y, i));
+        memset(dnstap__block_given(&x, i), 0, sizeof(dnstap_bytes));
+        memset(dnstap__block_given(&y, i), 0, sizeof(dnstap_bytes));
+    }
+    x.transport = y.transport = NULL;
+    x.line = y.line = 0;
+    x.coredns = y.coredns = false;
+    return same && !memcmp(&x, &y, sizeof x);
+}
+
+/* Whether only one of them can be at work: they listen at the same place, write the same file, or
+ * have the same transport. */
+static bool dnstap__same_place(const dnstap_options *a, const dnstap_options *b)
+{
+    char host[DNSTAP__HOST_SIZE], other_host[DNSTAP__HOST_SIZE];
+    dnstap__target t, other;
+
+    if (a->transport || b->transport)
+        return a->transport && dnstap__same_transport(a->transport, b->transport);
+    if (a->listen != b->listen || dnstap__find_target(&t, host, a, NULL) < 0 ||
+        dnstap__find_target(&other, other_host, b, NULL) < 0)
+        return false;
+    if (!a->listen && !(dnstap__is(&t, DNSTAP__REOPENS) && dnstap__is(&other, DNSTAP__REOPENS)))
+        return false;
+    if (t.path || other.path) return dnstap__same_text(t.path, other.path);
+    return t.port == other.port && !strcmp(host, other_host);
+}
+
+/* -- members -- */
+
+/* Whether there is an older one at its place that has come at least so far. */
+static bool dnstap__has_elder(const dnstap_group *g, const dnstap__member *m, dnstap__stay stay)
+{
+    const dnstap__member *other;
+
+    if (m->given->listen) return false;
+    for (other = g->members; other < g->members + DNSTAP__PLACES; other++)
+        if (other->stay >= stay && other->serial < m->serial &&
+            dnstap__same_place(m->given, other->given))
+            return true;
+    return false;
+}
+
+/* Whether an older one has to end before it may begin. */
+static bool dnstap__is_held_up(const dnstap_group *g, const dnstap__member *m)
+{
+    return dnstap__has_elder(g, m, DNSTAP__LEAVING);
+}
+
+static bool dnstap__is_serviced(const dnstap_group *g, const dnstap__member *m)
+{
+    return m->stay >= DNSTAP__STAYING && !dnstap__is_held_up(g, m);
+}
+
+/* Closes what is open of it, and gives its place and memory back. What it could not send is
+ * discarded, and dnstap_close tells so. */
+static void dnstap__dismiss(dnstap_group *g, dnstap__member *m)
+{
+    if (dnstap_close(m->tap, 0) != DNSTAP_OK) g->unsent = true;
+    if (m->given) dnstap__wipe((void *)(uintptr_t)m->given->key.data, m->given->key.size);
+    dnstap__close_lot(g, &m->lot);
+    memset(m, 0, sizeof *m);
+}
+
+/* Whether producers see it is told by its tap, see dnstap__decide_wants. */
+static void dnstap__tell_wants(dnstap_tap *tap, size_t *wants)
+{
+    dnstap__mutex_lock(&tap->lock);
+    tap->told = wants;
+    dnstap__decide_wants(tap);
+    dnstap__mutex_unlock(&tap->lock);
+}
+
+/* What is under way goes on: who can't have visitors any more begins to close, and who has closed
+ * gives way. In a process that does not own the group nothing is sent. */
+static void dnstap__progress(dnstap_group *g)
+{
+    bool over = dnstap__grace_is_over(g);
+    dnstap__member *m;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay == DNSTAP__LEAVING && over) {
+            m->stay = DNSTAP__CLOSING;
+            dnstap__begin_close(m->tap, m->tap->options.timeout_ms);
+        }
+        if (m->stay == DNSTAP__CLOSING &&
+            (g->owner != dnstap__process() || (!dnstap__is_held_up(g, m) && dnstap__over(m->tap))))
+            dnstap__dismiss(g, m);
+    }
+}
+
+/* ---- >>reload ------------------------------------------------------------------------------- */
+
+/* From the taps there are to those that are wanted. In: options; out: a new roster, and members
+ * that leave. Always: nothing is touched before all that can be checked was, and nothing of what is
+ * there changes before all that comes is open; who services waits for no file, and for no name but
+ * one to listen on. */
+/* From what there is to what is wanted. */
+typedef struct dnstap__change {
+    const dnstap_options *options;
+    int count;
+    dnstap__member *members[DNSTAP_GROUP_MAX]; /* that stays for it, or comes */
+} dnstap__change;
+
+static bool dnstap__is_chosen(const dnstap__change *c, const dnstap__member *m)
+{
+    int i;
+
+    for (i = 0; i < c->count; i++)
+        if (c->members[i] == m) return true;
+    return false;
+}
+
+/* Who stays. */
+static void dnstap__choose(dnstap_group *g, dnstap__change *c)
+{
+    dnstap__member *m;
+    int i;
+
+    for (i = 0; i < c->count; i++)
+        for (m = g->members; m < g->members + DNSTAP__PLACES && !c->members[i]; m++)
+            if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m) &&
+                dnstap__same_options(m->given, &c->options[i]))
+                c->members[i] = m;
+}
+
+/* Whose socket these options are to get, when he goes. */
+static dnstap__member *dnstap__lender(dnstap_group *g, const dnstap__change *c,
+                                      const dnstap_options *o)
+{
+    dnstap__member *m;
+
+    for (m = g->members; o->listen && m < g->members + DNSTAP__PLACES; m++)
+        if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m) &&
+            dnstap__same_place(m->given, o))
+            return m;
+    return NULL;
+}
+
+static const dnstap__listener *dnstap__lent(dnstap_group *g, const dnstap__change *c,
+                                            const dnstap_options *o)
+{
+    const dnstap__member *m = dnstap__lender(g, c, o);
+
+    return m ? &m->tap->desk.listener : NULL;
+}
+
+#if DNSTAP__HAS_MALLOC
+/* What would be refused is, before anything is touched. */
+static int dnstap__check_change(dnstap_group *g, const dnstap__change *c, dnstap_error *error)
+{
+    const dnstap_options *o;
+    int i, result = DNSTAP_OK;
+
+    for (i = 0; i < c->count && result == DNSTAP_OK; i++) {
+        o = &c->options[i];
+        if (c->members[i]) continue;
+        if (o->listen) dnstap__mutex_lock(&g->turn);
+        result = dnstap__check(o, dnstap__lent(g, c, o), error);
+        if (o->listen) dnstap__mutex_unlock(&g->turn);
+    }
+    return result;
+}
+#else
+static int dnstap__check_change(dnstap_group *g, const dnstap__change *c, dnstap_error *error)
+{
+    return g && c && error ? DNSTAP_OK : DNSTAP_BAD_OPTION;
+}
+#endif
+
+/* A vacant place; if need be that of the one that closes longest, whose time is over then. NULL:
+ * all wait for threads to come out. */
+static dnstap__member *dnstap__find_place(dnstap_group *g)
+{
+    dnstap__member *m, *oldest = NULL;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay == DNSTAP__VACANT) return m;
+        if (m->stay == DNSTAP__CLOSING && (!oldest || m->serial < oldest->serial)) oldest = m;
+    }
+    if (oldest) dnstap__dismiss(g, oldest);
+    return oldest;
+}
+
+/* Its number among those with the same endpoint. */
+static unsigned dnstap__ordinal(const dnstap_group *g, const dnstap__change *c,
+                                const dnstap_options *o)
+{
+    const dnstap__member *m = g->members;
+    unsigned ordinal = 1;
+
+    while (m < g->members + DNSTAP__PLACES) {
+        if (m->stay != DNSTAP__VACANT && dnstap__is_chosen(c, m) && m->ordinal == ordinal &&
+            dnstap__same_text(m->given->endpoint, o->endpoint)) {
+            ordinal++;
+            m = g->members;
+        } else {
+            m++;
+        }
+    }
+    return ordinal;
+}
+
+/* Its memory: the options, and behind them room for the tap. */
+static dnstap_options *dnstap__layout_member(dnstap__arena *a, const dnstap_options *o, void **tap,
+                                             size_t *tap_size)
+{
+    dnstap_options *given = dnstap__take_given(a, o);
+
+    *tap_size = dnstap_memory_size(o); /* 0: opening says why */
+    *tap = dnstap__take(a, *tap_size, 1);
+    return a->overflow ? NULL : given;
+}
+
+static size_t dnstap__member_size(const dnstap_options *o)
+{
+    dnstap__arena a;
+    size_t tap_size;
+    void *tap;
+
+    memset(&a, 0, sizeof a);
+    a.size = SIZE_MAX - DNSTAP__ALIGN;
+    dnstap__layout_member(&a, o, &tap, &tap_size);
+    return a.overflow ? 0 : a.used;
+}
+
+static dnstap__arena dnstap__member_arena(const dnstap__member *m)
+{
+    dnstap__arena a;
+
+    memset(&a, 0, sizeof a);
+    a.base = (uint8_t *)m->lot.block.data;
+    a.size = m->lot.size;
+    return a;
+}
+
+/* Takes a place and memory for the options. */
+static int dnstap__admit_member(dnstap_group *g, dnstap__change *c, int i, dnstap_error *error)
+{
+    dnstap__member *m = dnstap__find_place(g);
+    size_t tap_size;
+    dnstap__arena a;
+    void *tap;
+    int result;
+
+    if (!m) return dnstap__fail(error, DNSTAP_AGAIN, 0, "removed taps are still in use");
+    result = dnstap__open_lot(g, &m->lot, dnstap__member_size(&c->options[i]), error);
+    if (result < 0) return result;
+    a = dnstap__member_arena(m);
+    m->given = dnstap__layout_member(&a, &c->options[i], &tap, &tap_size);
+    m->ordinal = dnstap__ordinal(g, c, m->given);
+    m->serial = ++g->serial;
+    m->late = dnstap__has_elder(g, m, DNSTAP__STAYING);
+    m->stay = DNSTAP__COMING;
+    c->members[i] = m;
+    return DNSTAP_OK;
+}
+
+static int dnstap__open_member(dnstap_group *g, dnstap__change *c, int i, dnstap_error *error)
+{
+    dnstap__member *m = c->members[i];
+    const dnstap_options *o = &c->options[i];
+    dnstap__arena a = dnstap__member_arena(m);
+    size_t tap_size;
+    void *tap;
+
+    if (g->thread.running && (o->watch || o->timer || o->wake))
+        return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                            "watch, timer and wake are for a loop of your own, and the group has a "
+                            "thread");
+    dnstap__layout_member(&a, o, &tap, &tap_size);
+    if (o->listen) dnstap__mutex_lock(&g->turn);
+    m->tap = dnstap__open_lent(tap, tap_size, o, dnstap__lent(g, c, o), error);
+    if (o->listen) dnstap__mutex_unlock(&g->turn);
+    if (!m->tap) return error->code;
+    if (m->late) dnstap__yield(&m->tap->links[0].medium, &m->tap->target);
+    m->tap->grouped = true;
+    if (DNSTAP_LOAD(&g->off)) dnstap_set_enabled(m->tap, false);
+    return DNSTAP_OK;
+}
+
+/* Room for the descriptors of all members and newcomers. Our own thread takes it when it comes back
+ * from poll. */
+static int dnstap__open_poll(dnstap_group *g, dnstap_error *error)
+{
+    size_t n = 1, i;
+    const dnstap__member *m;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++)
+        if (m->tap) n += DNSTAP_POLLFDS + m->tap->link_count;
+    i = n * DNSTAP__POLLFD_SIZE;
+    if (i <= g->poll.size || i <= g->next_poll.size) return DNSTAP_OK;
+    dnstap__close_lot(g, &g->next_poll);
+    return dnstap__open_lot(g, &g->next_poll, i, error);
+}
+
+/* All that come get their memory. */
+static int dnstap__admit_change(dnstap_group *g, dnstap__change *c, dnstap_error *error)
+{
+    int i, result = DNSTAP_OK;
+
+    dnstap__mutex_lock(&g->turn);
+    for (i = 0; i < c->count && result == DNSTAP_OK; i++)
+        if (!c->members[i]) result = dnstap__admit_member(g, c, i, error);
+    dnstap__mutex_unlock(&g->turn);
+    return result;
+}
+
+/* They open, those first whose place may be somebody else's; meanwhile the others are serviced. */
+static int dnstap__open_change(dnstap_group *g, dnstap__change *c, dnstap_error *error)
+{
+    int i, result = dnstap__admit_change(g, c, error);
+
+    for (i = 0; i < c->count && result == DNSTAP_OK; i++)
+        if (!c->members[i]->tap && c->options[i].listen)
+            result = dnstap__open_member(g, c, i, error);
+    for (i = 0; i < c->count && result == DNSTAP_OK; i++)
+        if (!c->members[i]->tap) result = dnstap__open_member(g, c, i, error);
+    return result;
+}
+
+static void dnstap__undo_change(dnstap_group *g)
+{
+    dnstap__member *m;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++)
+        if (m->stay == DNSTAP__COMING) dnstap__dismiss(g, m);
+}
+
+/* The roster that is not read gets the change, and is. */
+static void dnstap__exchange_roster(dnstap_group *g, const dnstap__change *c)
+{
+    dnstap__roster *r = &g->rosters[dnstap__roster_of(g) == g->rosters];
+    int i;
+
+    r->count = (uint32_t)c->count;
+    for (i = 0; i < c->count; i++) {
+        r->taps[i] = c->members[i]->tap;
+        r->texts[i] = c->members[i]->given->extra;
+        if (r->texts[i] && !*r->texts[i]) r->texts[i] = NULL;
+        r->places[i] = (uint8_t)(c->members[i] - g->members);
+    }
+    DNSTAP_EXCHANGE(&g->roster, (size_t)r);
+}
+
+/* A new tap listens from now on where an old one did. */
+static void dnstap__hand_over(dnstap_group *g, const dnstap__change *c)
+{
+    dnstap__member *m, *lender;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay != DNSTAP__COMING) continue;
+        lender = dnstap__lender(g, c, m->given);
+        if (lender) dnstap__take_desk(m->tap, lender->tap);
+    }
+}
+
+/* From now on it is as the options say. */
+static void dnstap__commit(dnstap_group *g, const dnstap__change *c)
+{
+    dnstap__member *m;
+    size_t i, top = 0;
+
+    dnstap__hand_over(g, c);
+    dnstap__mutex_lock(&g->list);
+    dnstap__exchange_roster(g, c);
+    for (i = 0; i < DNSTAP__PLACES; i++) {
+        m = &g->members[i];
+        if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m)) {
+            dnstap__tell_wants(m->tap, NULL);
+            DNSTAP_STORE(&g->wants[i], 0);
+            m->stay = DNSTAP__LEAVING;
+        } else if (m->stay == DNSTAP__COMING) {
+            dnstap__tell_wants(m->tap, &g->wants[i]);
+            m->stay = DNSTAP__STAYING;
+        }
+        if (m->stay == DNSTAP__STAYING) top = i + 1;
+    }
+    DNSTAP_STORE(&g->top, top);
+    dnstap__mutex_unlock(&g->list);
+    dnstap__begin_grace(g);
+}
+
+/* Waits until the other roster has no readers: no time, as a rule. */
+static bool dnstap__await_grace(dnstap_group *g)
+{
+    int patience = DNSTAP__PATIENCE_MS;
+    bool over;
+
+    for (;;) {
+        dnstap__mutex_lock(&g->turn);
+        over = dnstap__grace_is_over(g);
+        if (over) dnstap__progress(g);
+        dnstap__mutex_unlock(&g->turn);
+        if (over || !patience--) return over;
+        dnstap__pause();
+    }
+}
+
+/* Makes the loop or the thread look at the members anew. */
+static void dnstap__nudge_group(dnstap_group *g)
+{
+    const dnstap__roster *r = dnstap__roster_of(g);
+
+    if (DNSTAP_LOAD(&g->waker.in) != SIZE_MAX) dnstap__waker_call(&g->waker);
+    if (r->count && r->taps[0]->options.wake) dnstap__nudge(r->taps[0]);
+}
+
+static int dnstap__reload(dnstap_group *g, dnstap__change *c, dnstap_error *error)
+{
+    int result;
+
+    dnstap__choose(g, c);
+    result = dnstap__check_change(g, c, error);
+    if (result < 0) return result;
+    if (!dnstap__await_grace(g))
+        return dnstap__fail(error, DNSTAP_AGAIN, 0,
+                            "a thread has been inside the group since the last reload; try again");
+    result = dnstap__open_change(g, c, error);
+    dnstap__mutex_lock(&g->turn);
+    if (result == DNSTAP_OK) result = dnstap__open_poll(g, error);
+    if (result == DNSTAP_OK)
+        dnstap__commit(g, c);
+    else
+        dnstap__undo_change(g);
+    dnstap__progress(g);
+    dnstap__mutex_unlock(&g->turn);
+    dnstap__nudge_group(g);
+    return result;
+}
+
+DNSTAP_API int dnstap_group_reload(dnstap_group *g, const dnstap_options *options, int count,
+                                   dnstap_error *error)
+{
+    dnstap_error why;
+    dnstap__change c;
+    int result;
+
+    memset(&why, 0, sizeof why);
+    memset(&c, 0, sizeof c);
+    c.options = options;
+    c.count = count;
+    if (count < 0 || count > DNSTAP_GROUP_MAX) {
+        result = dnstap__fail(&why, DNSTAP_BAD_OPTION, 0, "%d taps; a group has at most %d", count,
+                              (int)DNSTAP_GROUP_MAX);
+    } else if (g->owner && g->owner != dnstap__process()) {
+        result = dnstap__fail(&why, DNSTAP_UNSUPPORTED, 0,
+                              "the group is another process's; call dnstap_group_after_fork");
+    } else {
+        dnstap__mutex_lock(&g->reloading);
+        result = dnstap__reload(g, &c, &why);
+        dnstap__mutex_unlock(&g->reloading);
+    }
+    if (error) *error = why;
+    return result;
+}
+
+/* ---- >>together ----------------------------------------------------------------------------- */
+
+/* A group's turns, its status, its beginning and end. In: calls from a foreign loop or our thread;
+ * out: turns of the members, and what they have counted. Always: one thread at a time services. */
+/* One timer for all of them: that of the first that has one. */
+static void dnstap__tell_timer(dnstap_group *g, int timeout)
+{
+    const dnstap__member *m;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay != DNSTAP__STAYING || !m->tap->options.timer) continue;
+        (m->tap->options.timer)(m->tap->options.user, timeout);
+        return;
+    }
+}
+
+static int dnstap__sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
+/* poll's timeout until the next turn. */
+static int dnstap__group_timeout(const dnstap_group *g)
+{
+    const dnstap__member *m;
+    int timeout = g->grace.pending ? 1 : -1;
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++)
+        if (dnstap__is_serviced(g, m)) timeout = dnstap__sooner(timeout, dnstap__timeout(m->tap));
+    return timeout;
+}
+
+/* Behind a turn of all members. */
+static void dnstap__end_turn(dnstap_group *g)
+{
+    if (g->waker.out >= 0) dnstap__waker_take(&g->waker);
+    dnstap__progress(g);
+    dnstap__tell_timer(g, dnstap__group_timeout(g));
+}
+
+/* As dnstap__owned, of a tap. */
+static bool dnstap__group_owned(dnstap_group *g)
+{
+    if (!g->owner) {
+        if (g->opener != dnstap__process() || dnstap__waker_lost(&g->waker)) {
+            dnstap__waker_close(&g->waker);
+            dnstap__waker_open(&g->waker);
+        }
+        g->owner = dnstap__process();
+    }
+    return g->owner == dnstap__process();
+}
+
+DNSTAP_API int dnstap_group_service(dnstap_group *g)
+{
+    dnstap__member *m;
+    int result;
+
+    dnstap__mutex_lock(&g->turn);
+    result = dnstap__group_owned(g) ? DNSTAP_OK : DNSTAP_UNSUPPORTED;
+    for (m = g->members; m < g->members + DNSTAP__PLACES && result == DNSTAP_OK; m++)
+        if (dnstap__is_serviced(g, m)) dnstap_service(m->tap);
+    if (result == DNSTAP_OK) dnstap__end_turn(g);
+    dnstap__mutex_unlock(&g->turn);
+    return result;
+}
+
+#if DNSTAP__POSIX
+DNSTAP_API int dnstap_group_pollfds(dnstap_group *g, struct pollfd *fds, int max, int *timeout_ms)
+{
+    dnstap__member *m;
+    int n, timeout;
+
+    dnstap__mutex_lock(&g->turn);
+    n = dnstap__add_pollfd(fds, 0, max, g->waker.out, POLLIN);
+    *timeout_ms = g->grace.pending ? 1 : -1;
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        m->first = n;
+        m->polled = 0;
+        if (!dnstap__is_serviced(g, m)) continue;
+        n += m->polled = dnstap_pollfds(m->tap, fds + n, max - n, &timeout);
+        *timeout_ms = dnstap__sooner(*timeout_ms, timeout);
+    }
+    dnstap__mutex_unlock(&g->turn);
+    return n;
+}
+
+/* Who has come since the poll has none of its descriptors. */
+DNSTAP_API int dnstap_group_service_fds(dnstap_group *g, const struct pollfd *fds, int n)
+{
+    dnstap__member *m;
+    int result;
+
+    dnstap__mutex_lock(&g->turn);
+    result = dnstap__group_owned(g) ? DNSTAP_OK : DNSTAP_UNSUPPORTED;
+    for (m = g->members; m < g->members + DNSTAP__PLACES && result == DNSTAP_OK; m++) {
+        if (m->polled > n - m->first) m->polled = 0;
+        if (dnstap__is_serviced(g, m))
+            dnstap_service_fds(m->tap, fds + (m->polled ? m->first : 0), m->polled);
+        m->polled = 0;
+    }
+    if (result == DNSTAP_OK) dnstap__end_turn(g);
+    dnstap__mutex_unlock(&g->turn);
+    return result;
+}
+
+/* Larger room for descriptors, where a reload has left it. */
+static void dnstap__take_poll(dnstap_group *g)
+{
+    dnstap__mutex_lock(&g->turn);
+    if (g->next_poll.size) {
+        dnstap__close_lot(g, &g->poll);
+        g->poll = g->next_poll;
+        memset(&g->next_poll, 0, sizeof g->next_poll);
+    }
+    dnstap__mutex_unlock(&g->turn);
+}
+
+/* One wait and one turn, of the group's thread or of a close. */
+static void dnstap__group_round(dnstap_group *g, int longest_ms)
+{
+    struct pollfd *fds;
+    int n, timeout;
+
+    dnstap__take_poll(g);
+    fds = (struct pollfd *)g->poll.block.data;
+    n = dnstap_group_pollfds(g, fds, (int)(g->poll.size / sizeof *fds), &timeout);
+    poll(fds, (nfds_t)n, longest_ms < 0 ? timeout : dnstap__sooner(timeout, longest_ms));
+    dnstap_group_service_fds(g, fds, n);
+}
+#else
+static void dnstap__group_round(dnstap_group *g, int longest_ms)
+{
+    (void)longest_ms;
+    dnstap_group_service(g);
+}
+#endif
+
+static void *dnstap__group_main(void *argument)
+{
+    dnstap_group *g = (dnstap_group *)argument;
+
+    while (!DNSTAP_LOAD_ACQUIRE(&g->stop)) dnstap__group_round(g, -1);
+    return NULL;
+}
+
+DNSTAP_API int dnstap_group_start(dnstap_group *g)
+{
+    const dnstap__member *m;
+    bool loop = !DNSTAP__HAS_THREADS || g->thread.running || !dnstap__group_owned(g);
+
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay != DNSTAP__STAYING) continue;
+        loop = loop || dnstap__has_loop(m->tap) || !dnstap__owned(m->tap);
+        DNSTAP_STORE(&m->tap->poller, 0);
+    }
+    if (loop) return DNSTAP_UNSUPPORTED;
+    return dnstap__thread_start(&g->thread, dnstap__group_main, g) ? DNSTAP_SYSTEM : DNSTAP_OK;
+}
+
+DNSTAP_API int dnstap_group_reopen(dnstap_group *g)
+{
+    const dnstap__roster *r;
+    int result = DNSTAP_UNSUPPORTED;
+    uint32_t i;
+
+    dnstap__mutex_lock(&g->list);
+    r = dnstap__roster_of(g);
+    for (i = 0; i < r->count; i++)
+        if (dnstap_reopen(r->taps[i]) == DNSTAP_OK) result = DNSTAP_OK;
+    dnstap__mutex_unlock(&g->list);
+    return result;
+}
+
+DNSTAP_API void dnstap_group_set_enabled(dnstap_group *g, bool enabled)
+{
+    const dnstap__roster *r;
+    uint32_t i;
+
+    dnstap__mutex_lock(&g->list);
+    DNSTAP_STORE(&g->off, !enabled);
+    r = dnstap__roster_of(g);
+    for (i = 0; i < r->count; i++) dnstap_set_enabled(r->taps[i], enabled);
+    dnstap__mutex_unlock(&g->list);
+}
+
+/* The first tap's time, or the system's. */
+static uint64_t dnstap__group_now(dnstap_group *g)
+{
+    const dnstap__roster *r;
+    uint64_t now;
+
+    dnstap__mutex_lock(&g->list);
+    r = dnstap__roster_of(g);
+    now = r->count ? dnstap__now(r->taps[0]) : dnstap__clock_ms(NULL);
+    dnstap__mutex_unlock(&g->list);
+    return now;
+}
+
+/* A slice of a flush, of those that are not done yet. */
+static int dnstap__flush_slice(dnstap_group *g, bool *done, uint64_t end)
+{
+    int result = DNSTAP_OK, one, i, slice;
+    uint64_t now;
+
+    dnstap__mutex_lock(&g->turn);
+    for (i = 0; i < DNSTAP__PLACES; i++) {
+        dnstap__member *m = &g->members[i];
+
+        if (m->stay != DNSTAP__STAYING || done[i]) continue;
+        now = dnstap__group_now(g);
+        slice = now + DNSTAP__SLICE_MS < end ? (int)DNSTAP__SLICE_MS
+                : end > now                  ? (int)(end - now)
+                                             : 0;
+        one = DNSTAP_TIMEOUT;
+        if (!dnstap__is_held_up(g, m))
+            one = dnstap_flush(m->tap, slice);
+        else if (slice)
+            dnstap__pause();
+        done[i] = one == DNSTAP_OK;
+        if (one != DNSTAP_OK && result != DNSTAP_UNSUPPORTED) result = one;
+    }
+    dnstap__mutex_unlock(&g->turn);
+    return result;
+}
+
+/* Each in turn, for a slice of the time: who gets nothing away does not hold up the others. */
+DNSTAP_API int dnstap_group_flush(dnstap_group *g, int timeout_ms)
+{
+    uint64_t end = dnstap__group_now(g) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    bool done[DNSTAP__PLACES] = {false};
+    int result;
+
+    do {
+        result = dnstap_group_service(g);
+        if (result == DNSTAP_OK) result = dnstap__flush_slice(g, done, end);
+    } while (result == DNSTAP_TIMEOUT && dnstap__group_now(g) < end);
+    if (result != DNSTAP_UNSUPPORTED) dnstap_group_service(g);
+    return result;
+}
+
+/* -- status -- */
+
+static dnstap__member *dnstap__member_at(dnstap_group *g, const dnstap__roster *r, uint32_t i)
+{
+    return &g->members[r->places[i]];
+}
+
+DNSTAP_API int dnstap_group_get_status(dnstap_group *g, dnstap_group_tap *taps, int max)
+{
+    const dnstap__member *m;
+    const dnstap__roster *r;
+    int n;
+
+    dnstap__mutex_lock(&g->list);
+    r = dnstap__roster_of(g);
+    for (n = 0; n < max && n < (int)r->count; n++) {
+        m = dnstap__member_at(g, r, (uint32_t)n);
+        dnstap_get_status(m->tap, &taps[n].status);
+        if (m->ordinal > 1)
+            dnstap__format(taps[n].name, sizeof taps[n].name, "%s #%u", dnstap__where(m->tap),
+                           m->ordinal);
+        else
+            dnstap__format(taps[n].name, sizeof taps[n].name, "%s", dnstap__where(m->tap));
+    }
+    dnstap__mutex_unlock(&g->list);
+    return n;
+}
+
+DNSTAP_API long dnstap_group_metrics(dnstap_group *g, char *out, size_t size)
+{
+    dnstap__figures figures[DNSTAP_GROUP_MAX];
+    dnstap__subject subjects[DNSTAP_GROUP_MAX];
+    const dnstap__roster *r;
+    uint32_t i;
+    long length;
+
+    dnstap__mutex_lock(&g->list);
+    r = dnstap__roster_of(g);
+    for (i = 0; i < r->count; i++) {
+        dnstap__take_figures(r->taps[i], &figures[i]);
+        subjects[i] = dnstap__tap_subject(r->taps[i], &figures[i]);
+        subjects[i].ordinal = dnstap__member_at(g, r, i)->ordinal;
+    }
+    length = dnstap__write_tap_metrics(subjects, r->count, out, size);
+    dnstap__mutex_unlock(&g->list);
+    return length;
+}
+
+/* -- beginning and end -- */
+
+/* As many as the largest options.producers. */
+static uint32_t dnstap__visitors_for(const dnstap_options *options, int count)
+{
+    uint32_t n = DNSTAP__HAS_THREADS ? 8 : 1;
+    int i;
+
+    for (i = 0; i < count; i++)
+        if (options[i].producers > n) n = options[i].producers;
+    return n;
+}
+
+/* The group without its members. */
+static dnstap_group *dnstap__layout_group(dnstap__arena *a, uint32_t visitors)
+{
+    dnstap_group *g = (dnstap_group *)dnstap__take(a, sizeof *g, DNSTAP__ALIGN);
+    dnstap__visitor *all = (dnstap__visitor *)dnstap__take(a, visitors * sizeof *all,
+                                                           DNSTAP__ALIGN);
+    uint32_t i;
+
+    if (!g || a->overflow) return NULL;
+    memset(g, 0, sizeof *g);
+    memset(all, 0, visitors * sizeof *all);
+    for (i = 0; i < visitors; i++) all[i].number = i;
+    g->strays[0].number = g->strays[1].number = DNSTAP__STRAY;
+    g->visitors = all;
+    g->visitor_count = visitors;
+    g->roster = (size_t)&g->rosters[0];
+    return g;
+}
+
+static size_t dnstap__group_size(const dnstap_options *options, int count)
+{
+    dnstap__arena a;
+
+    memset(&a, 0, sizeof a);
+    a.size = SIZE_MAX - DNSTAP__ALIGN;
+    dnstap__layout_group(&a, dnstap__visitors_for(options, count));
+    return a.used;
+}
+
+DNSTAP_API size_t dnstap_group_memory_size(const dnstap_options *options, int count)
+{
+    size_t fds = 1;
+    dnstap__setup s;
+    dnstap__arena a;
+    int i;
+
+    if (count < 0 || count > DNSTAP_GROUP_MAX) return 0;
+    memset(&a, 0, sizeof a);
+    a.size = SIZE_MAX - DNSTAP__ALIGN;
+    dnstap__take(&a, dnstap__group_size(options, count), DNSTAP__ALIGN);
+    for (i = 0; i < count; i++) {
+        if (dnstap__resolve_options(&s, &options[i], NULL) < 0) return 0;
+        fds += DNSTAP_POLLFDS + s.link_count;
+        dnstap__take(&a, dnstap__member_size(&options[i]), DNSTAP__ALIGN);
+    }
+    dnstap__take(&a, fds * DNSTAP__POLLFD_SIZE, DNSTAP__ALIGN);
+    return a.overflow ? 0 : a.used + DNSTAP__ALIGN; /* the block may begin anywhere */
+}
+
+static void dnstap__open_locks(dnstap_group *g)
+{
+    dnstap__mutex_open(&g->reloading);
+    dnstap__mutex_open(&g->turn);
+    dnstap__mutex_open(&g->list);
+}
+
+/* All that is not a member's. */
+static void dnstap__take_down(dnstap_group *g)
+{
+    dnstap__close_lot(g, &g->poll);
+    dnstap__close_lot(g, &g->next_poll);
+    dnstap__waker_close(&g->waker);
+    dnstap__mutex_close(&g->reloading);
+    dnstap__mutex_close(&g->turn);
+    dnstap__mutex_close(&g->list);
+}
+
+/* In memory that has room for it; as far as it can be, members' is taken from `whole` bytes of it,
+ * 0: of none. */
+static dnstap_group *dnstap__open_group(void *memory, size_t size, bool whole,
+                                        const dnstap_options *options, int count,
+                                        dnstap_error *error)
+{
+    dnstap__arena a;
+    dnstap_group *g;
+
+    memset(&a, 0, sizeof a);
+    a.base = (uint8_t *)memory + (DNSTAP__ALIGN - (size_t)memory % DNSTAP__ALIGN) % DNSTAP__ALIGN;
+    a.size = size - (size_t)(a.base - (uint8_t *)memory);
+    g = dnstap__layout_group(&a, dnstap__visitors_for(options, count));
+    DNSTAP_ASSERT(g);
+    g->floor = a.used;
+    g->memory = whole ? a.base : NULL;
+    g->memory_size = a.size;
+    g->opener = dnstap__process();
+    dnstap__open_locks(g);
+    dnstap__barrier_open();
+    if (dnstap__waker_open(&g->waker) < 0) {
+        dnstap__fail(error, DNSTAP_SYSTEM, errno, "group: eventfd: %s", strerror(errno));
+    } else if (dnstap__key_open(&g->key, dnstap__visitor_left)) {
+        dnstap__fail(error, DNSTAP_SYSTEM, EAGAIN,
+                     "no thread-specific key is left; close other taps");
+    } else if (dnstap_group_reload(g, options, count, error) == DNSTAP_OK) {
+        return g;
+    } else {
+        dnstap__key_close(g->key);
+    }
+    dnstap__take_down(g);
+    return NULL;
+}
+
+DNSTAP_API dnstap_group *dnstap_group_open_in(void *memory, size_t size,
+                                              const dnstap_options *options, int count,
+                                              dnstap_error *error)
+{
+    size_t need = count < 0 || count > DNSTAP_GROUP_MAX ? 0 : dnstap__group_size(options, count);
+
+    if (error) memset(error, 0, sizeof *error);
+    if (memory && need && size >= need + DNSTAP__ALIGN)
+        return dnstap__open_group(memory, size, true, options, count, error);
+    dnstap__fail(error, need ? DNSTAP_NO_MEMORY : DNSTAP_BAD_OPTION, 0,
+                 need ? "%lu bytes are too few for a group" : "%lu taps are too many for a group",
+                 (unsigned long)(need ? size : (size_t)count));
+    return NULL;
+}
+
+#if DNSTAP__HAS_MALLOC
+DNSTAP_API dnstap_group *dnstap_group_open(const dnstap_options *options, int count,
+                                           dnstap_error *error)
+{
+    dnstap__block block;
+    dnstap_group *g;
+    size_t size;
+
+    if (count < 0 || count > DNSTAP_GROUP_MAX)
+        return dnstap_group_open_in(NULL, 0, options, count, error);
+    size = dnstap__group_size(options, count) + DNSTAP__ALIGN;
+    if (error) memset(error, 0, sizeof *error);
+    if (!dnstap__take_block(&block, size, error)) return NULL;
+    g = dnstap__open_group(block.data, size, false, options, count, error);
+    if (g)
+        g->block = block;
+    else
+        dnstap__block_close(&block);
+    return g;
+}
+#else
+DNSTAP_API dnstap_group *dnstap_group_open(const dnstap_options *options, int count,
+                                           dnstap_error *error)
+{
+    (void)options, (void)count;
+    dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                 "this build has no malloc; use dnstap_group_open_in");
+    return NULL;
+}
+#endif
+
+#if DNSTAP__HAS_DIRECTIVE && DNSTAP__HAS_MALLOC
+/* The options that text describes, and their strings in a block. As dnstap_parse. */
+static int dnstap__parse_taps(const char *text, const dnstap_parse_options *how,
+                              dnstap_options *options, dnstap__block *strings, dnstap_error *error)
+{
+    size_t size = 3 * strlen(text) + 64;
+    int result = DNSTAP_NO_MEMORY, tries;
+
+    memset(strings, 0, sizeof *strings);
+    for (tries = 0; tries < 8 && result == DNSTAP_NO_MEMORY; tries++, size *= 4) {
+        dnstap__block_close(strings); /* variables made it longer */
+        if (!dnstap__take_block(strings, size, error)) return DNSTAP_NO_MEMORY;
+        result = dnstap_parse(text, strings->data, size, options, DNSTAP_GROUP_MAX, how, error);
+    }
+    return result;
+}
+
+DNSTAP_API dnstap_group *dnstap_group_open_text(const char *text, const dnstap_parse_options *how,
+                                                dnstap_error *error)
+{
+    dnstap_options options[DNSTAP_GROUP_MAX];
+    dnstap__block strings;
+    dnstap_group *g = NULL;
+    int count = dnstap__parse_taps(text, how, options, &strings, error);
+
+    if (count >= 0) g = dnstap_group_open(options, count, error);
+    dnstap__block_close(&strings);
+    return g;
+}
+
+DNSTAP_API int dnstap_group_reload_text(dnstap_group *g, const char *text,
+                                        const dnstap_parse_options *how, dnstap_error *error)
+{
+    dnstap_options options[DNSTAP_GROUP_MAX];
+    dnstap__block strings;
+    int result = dnstap__parse_taps(text, how, options, &strings, error);
+
+    if (result >= 0) result = dnstap_group_reload(g, options, result, error);
+    dnstap__block_close(&strings);
+    return result;
+}
+#endif
+
+#if DNSTAP__HAS_THREADS
+/* Of the parent's threads only the calling one is left, and it is in no tap. */
+static void dnstap__forget_visitors(dnstap_group *g)
+{
+    const dnstap__visitor *mine = dnstap__visitor_of(g);
+    dnstap__visitor *v;
+
+    for (v = g->visitors; v < g->visitors + g->visitor_count; v++) {
+        v->inside = v->seen = 0;
+        v->owner = v == mine;
+    }
+    g->strays[0].owner = g->strays[0].inside;
+    g->strays[1].owner = g->strays[1].inside;
+}
+#else
+static void dnstap__forget_visitors(dnstap_group *g) { g->grace.pending = false; }
+#endif
+
+DNSTAP_API int dnstap_group_after_fork(dnstap_group *g)
+{
+    dnstap__member *m;
+    int result = DNSTAP_OK, one;
+
+    if (g->owner == dnstap__process()) return DNSTAP_OK;
+    dnstap__open_locks(g);
+    dnstap__forget_visitors(g);
+    g->thread.running = false;
+    g->owner = 0;
+    g->opener = dnstap__process();
+    dnstap__waker_close(&g->waker);
+    if (dnstap__waker_open(&g->waker) < 0) result = DNSTAP_SYSTEM;
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay == DNSTAP__LEAVING || m->stay == DNSTAP__CLOSING) dnstap__dismiss(g, m);
+        if (m->stay != DNSTAP__STAYING) continue;
+        one = dnstap_after_fork(m->tap);
+        if (result == DNSTAP_OK) result = one;
+    }
+    return result;
+}
+
+/* Nobody logs any more: all begin to close, those that do already by the same end at the latest. */
+static void dnstap__begin_end(dnstap_group *g, int timeout_ms)
+{
+    dnstap__member *m;
+
+    g->grace.pending = false;
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++) {
+        if (m->stay < DNSTAP__STAYING) continue;
+        dnstap__begin_close(m->tap, timeout_ms);
+        m->stay = DNSTAP__CLOSING;
+    }
+}
+
+/* How many are not closed yet. */
+static int dnstap__left(const dnstap_group *g)
+{
+    int i, n = 0;
+
+    for (i = 0; i < DNSTAP__PLACES; i++) n += g->members[i].stay != DNSTAP__VACANT;
+    return n;
+}
+
+DNSTAP_API int dnstap_group_close(dnstap_group *g, int timeout_ms)
+{
+    uint64_t now = dnstap__clock_ms(NULL), end = now + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    dnstap__member *m;
+    bool unsent;
+
+    if (!g) return DNSTAP_OK;
+    if (g->owner == dnstap__process() && g->thread.running) {
+        DNSTAP_STORE_RELEASE(&g->stop, 1);
+        dnstap__waker_call(&g->waker);
+        dnstap__thread_join(&g->thread);
+    }
+    g->unsent = false;
+    dnstap__begin_end(g, timeout_ms);
+    for (; g->owner == dnstap__process() && dnstap__left(g) && now < end;
+         now = dnstap__clock_ms(NULL))
+        dnstap__group_round(g, (int)(end - now));
+    for (m = g->members; m < g->members + DNSTAP__PLACES; m++)
+        if (m->stay != DNSTAP__VACANT) dnstap__dismiss(g, m);
+    unsent = g->unsent;
+    dnstap__key_close(g->key);
+    dnstap__take_down(g);
+    dnstap__block_close(&g->block);
+    return unsent ? DNSTAP_TIMEOUT : DNSTAP_OK;
+}
+
 #ifdef __cplusplus
 }
 #endif
@@ -15160,7 +16914,7 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
  *
  * 0.1.0
  *   Added: messages, codec, Frame Streams, taps over unix, tcp, tls and files, sinks; options from
- *   and to configuration text; metrics.
+ *   and to configuration text; metrics; groups of taps, which reload.
  *   Added: sinks have a thread of their own (dnstap_sink_start), follow files that grow, tell apart
  *   who greets and who does not, and tell and count how each connection ended.
  *   Changed: options.receive of a sink returns DNSTAP_OK, or DNSTAP_AGAIN: later.

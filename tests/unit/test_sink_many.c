@@ -74,7 +74,7 @@ static void check_metrics(void)
     static char out[65536];
     static metrics m;
     dnstap_sink_status s = status();
-    size_t size = dnstap_sink_metrics(w.sink, out, sizeof out);
+    size_t size = (size_t)dnstap_sink_metrics(w.sink, out, sizeof out);
 
     assert_int_equal(size, strlen(out));
     assert_int_equal(size, dnstap_sink_metrics(w.sink, NULL, 0));
