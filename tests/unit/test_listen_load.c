@@ -20,14 +20,29 @@ static int by_size(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-enum { CALLS = 200000 };
+enum { CALLS = 50000, RUNS = 5 };
+
+/* Until the first has got all: the one that stalls is not waited for. */
+static void wait_for_the_reader(dnstap_tap *tap)
+{
+    uint64_t end = real_ms() + WAIT_MS;
+    dnstap_peer peers[2];
+    int n;
+
+    do {
+        assert_true(real_ms() < end);
+        poll(NULL, 0, 1);
+        n = dnstap_get_peers(tap, peers, 2);
+        if (n == 2 && peers[1].number == 1) peers[0] = peers[1];
+    } while (n > 0 && peers[0].number == 1 && peers[0].sent < CALLS);
+}
 
 /* ns within which 999 of 1,000 calls return, with a reader and, if wanted, one that stops. */
 static uint32_t p999(bool stalled)
 {
     static uint32_t took[CALLS];
     static visitor v[2];
-    dnstap_tap *tap = load_open(path, 40);
+    dnstap_tap *tap = load_open(path, 8); /* nobody lags by more than 3/4 of it */
     writer w;
 
     assert_true(visitor_open(&v[0], READS, path));
@@ -41,7 +56,8 @@ static uint32_t p999(bool stalled)
     w.took = took;
     write_all(&w);
     assert_int_equal(w.refused, 0);
-    assert_int_equal(dnstap_close(tap, WAIT_MS), stalled ? DNSTAP_TIMEOUT : DNSTAP_OK);
+    wait_for_the_reader(tap);
+    assert_int_equal(dnstap_close(tap, stalled ? 50 : WAIT_MS), stalled ? DNSTAP_TIMEOUT : 0);
     visitor_join(&v[0]);
     if (stalled) visitor_join(&v[1]);
     assert_int_equal(v[0].frames, CALLS);
@@ -49,19 +65,31 @@ static uint32_t p999(bool stalled)
     return took[CALLS / 1000 * 999];
 }
 
-/* On a busy machine both are preempted now and then: the best of some tries counts. */
+/* In turn, so that what else the machine does hits both; the median of each. */
+static bool equal_but_for_noise(void)
+{
+    uint32_t without[RUNS], with[RUNS], a, b;
+    int i;
+
+    for (i = 0; i < RUNS; i++) {
+        without[i] = p999(false);
+        with[i] = p999(true);
+    }
+    qsort(without, RUNS, sizeof *without, by_size);
+    qsort(with, RUNS, sizeof *with, by_size);
+    a = without[RUNS / 2];
+    b = with[RUNS / 2];
+    print_message("p99.9, median of %d: %u ns without, %u ns with a stalled sink\n", RUNS, a, b);
+    return b <= 2 * a + 2000;
+}
+
+/* On a busy machine either may be preempted more often. */
 static void test_a_stalled_sink_does_not_delay_who_logs(void **state)
 {
-    uint32_t without, with;
-    int tries = 5;
+    int tries = 3;
 
     (void)state;
-    do {
-        without = p999(false);
-        with = p999(true);
-        print_message("p99.9: %u ns without, %u ns with a stalled sink\n", without, with);
-    } while (with > without + without / 2 + 2000 && --tries);
-    assert_true(tries > 0);
+    while (!equal_but_for_noise()) assert_true(--tries > 0);
 }
 
 static int choose_path(void **state)
