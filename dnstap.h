@@ -1494,8 +1494,9 @@ DNSTAP_API long dnstap_group_metrics(dnstap_group *group, char *out, size_t size
  *   │ │ dnstap__read_source     its transport's recv, into the block that all share
  *   │ │ dnstap__digest          dnstap_frame_reader_feed: up to the end of a frame, copied only
  *   │ │                         when it came in pieces
- *   │ │   dnstap__take_frame    dnstap_decode: a message that borrows from the frame
- *   │ │   dnstap__hand_out      options.receive
+ *   │ │   dnstap__offer         dnstap_decode: a message that borrows from the frame;
+ *   │ │                         options.receive, which takes it, or says later:
+ *   │ │ dnstap__keep_rest       what of the block is not taken; offered again in a later call
  *   │ │ dnstap__reply           ACCEPT, FINISH
  *   │ dnstap__drop         a source that ended: how, counted
  *   A tap hears ACCEPT and FINISH only: dnstap__receive, dnstap_frame_writer_receive.
@@ -12849,6 +12850,7 @@ enum {
     DNSTAP__READS = 8,
     DNSTAP__LATER_MS = 20,  /* what was put off is offered again; so are resumes noticed that come
                                from a thread beside a foreign loop */
+    DNSTAP__BLIND_MS = 5,   /* what no descriptor tells of */
     DNSTAP__FOLLOW_MS = 200 /* the end of a file that may grow */
 };
 
@@ -13129,6 +13131,13 @@ static int dnstap__end_input(dnstap_sink *sink, dnstap_received *received, int r
     return result == DNSTAP_OK ? DNSTAP_END : result;
 }
 
+/* What no descriptor tells of is looked at soon. */
+static int dnstap__wait_for_bytes(dnstap_sink *sink)
+{
+    if (dnstap__source_fd(&sink->sources[0]) < 0) sink->follow_at = sink->now + DNSTAP__BLIND_MS;
+    return DNSTAP_AGAIN;
+}
+
 /* At the end of a file that may grow. */
 static int dnstap__follow(dnstap_sink *sink, dnstap_received *received)
 {
@@ -13147,7 +13156,7 @@ static int dnstap__fill_block(dnstap_sink *sink, dnstap_received *received)
     long n = (s->transport.recv)(s->transport.self, sink->block, DNSTAP__BLOCK, &wants);
 
     if (n == DNSTAP_END && sink->options.follow) return dnstap__follow(sink, received);
-    if (n == DNSTAP_AGAIN) return DNSTAP_AGAIN;
+    if (n == DNSTAP_AGAIN) return dnstap__wait_for_bytes(sink);
     if (n == DNSTAP_END)
         return dnstap__end_input(sink, received, dnstap_frame_reader_eof(&s->reader),
                                  dnstap__end_of_file(&s->reader), dnstap__end_text(&s->reader));
@@ -13782,7 +13791,7 @@ static short dnstap__wait_events(const dnstap__source *s)
 /* When a source is due; what no descriptor tells of is looked at soon. */
 static uint64_t dnstap__source_due(const dnstap_sink *sink, const dnstap__source *s)
 {
-    uint64_t at = dnstap__source_end(sink, s), look = sink->now + 5;
+    uint64_t at = dnstap__source_end(sink, s), look = sink->now + DNSTAP__BLIND_MS;
     bool blind = dnstap__wait_fd(sink, s) < 0 || !dnstap__wait_events(s);
 
     if (s->offer_at) return s->offer_at;

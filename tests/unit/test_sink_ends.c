@@ -364,6 +364,22 @@ static void test_bytes_that_are_pushed_come_out_one_by_one(void **state)
     assert_int_equal(status().undecodable, 1);
 }
 
+static void test_bytes_that_nobody_tells_of_are_looked_for_without_spinning(void **state)
+{
+    struct pollfd fds[2];
+    int timeout;
+
+    (void)state;
+    open_hose();
+    pass(0);
+    assert_int_equal(dnstap_sink_pollfds(w.sink, fds, 2, &timeout), 1);
+    assert_int_equal(fds[0].fd, -1);
+    assert_int_equal(timeout, 5);
+    push(OF(START MESSAGE));
+    pass(5);
+    assert_int_equal(w.told[DNSTAP_SINK_MESSAGE], 1);
+}
+
 static void test_pipe_does_not_hold_up_service(void **state)
 {
     dnstap_sink_options o = options();
@@ -418,6 +434,7 @@ int main(void)
         SINK_TEST(test_next_says_again_at_the_end_of_what_it_follows),
         SINK_TEST(test_followed_file_that_is_cut_ends),
         SINK_TEST(test_bytes_that_are_pushed_come_out_one_by_one),
+        SINK_TEST(test_bytes_that_nobody_tells_of_are_looked_for_without_spinning),
         SINK_TEST(test_pipe_does_not_hold_up_service),
         SINK_TEST(test_forked_child_closes_its_copy_without_harm),
     };
