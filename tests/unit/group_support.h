@@ -92,7 +92,7 @@ static void judge(house *h, const dnstap_message *m)
     h->extra[m->extra.size] = '\0';
 }
 
-static void take(void *user, const dnstap_received *r)
+static int take(void *user, const dnstap_received *r)
 {
     house *h = (house *)user;
 
@@ -100,6 +100,7 @@ static void take(void *user, const dnstap_received *r)
     if (r->kind == DNSTAP_SINK_CLOSED && r->result == DNSTAP_OK) h->stopped++;
     if (r->kind == DNSTAP_SINK_CLOSED && r->result != DNSTAP_OK) h->broken++;
     if (r->kind == DNSTAP_SINK_MESSAGE) judge(h, r->message);
+    return DNSTAP_OK;
 }
 
 /* A sink that listens on a unix socket of this name, and expects the messages from now on. */
