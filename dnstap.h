@@ -5334,6 +5334,27 @@ static void dnstap__socket_quiet(int fd) { (void)fd; }
 #endif
 
 /* What a socket is set to. A dead host is noticed, and what we send is packed already. */
+/* Where nothing is sent, a peer whose machine is gone is noticed within two minutes; where these
+ * can't be set, in hours. */
+#if defined(TCP_KEEPIDLE) && defined(TCP_KEEPINTVL) && defined(TCP_KEEPCNT)
+static void dnstap__socket_keep_alive(int fd)
+{
+    int on = 1, idle = 60, between = 10, count = 6;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof between);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+#else
+static void dnstap__socket_keep_alive(int fd)
+{
+    int on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+#endif
+
 static void dnstap__socket_tune(const dnstap__socket *s, int family)
 {
     int on = 1;
@@ -5342,7 +5363,7 @@ static void dnstap__socket_tune(const dnstap__socket *s, int family)
         setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof s->send_buffer);
     dnstap__socket_quiet(s->fd);
     if (family == AF_UNIX) return;
-    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    dnstap__socket_keep_alive(s->fd);
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 

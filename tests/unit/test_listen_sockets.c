@@ -369,6 +369,8 @@ static void test_sockets_of_sinks_are_kept_alive_and_have_their_buffer(void **st
         if (tap->links[i].state == DNSTAP_STARTED) fd = dnstap__link_fd(&tap->links[i]);
     assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
     assert_int_not_equal(on, 0);
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &on, &size), 0);
+    assert_int_equal(on, 60); /* seconds; the system's are two hours */
     assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
     assert_int_not_equal(on, 0);
     assert_int_not_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
