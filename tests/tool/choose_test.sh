@@ -34,6 +34,18 @@ check 'a name is the one that was asked for' chooses '/"www\.example\.test\."/' 
     --name www.example.test
 check 'a suffix has all below it' chooses '/[."]sub\.example\.test\."/' --name sub.example.test.
 check 'a suffix is of whole labels' eval '! "$tool" -q -r "$resolver" --name ample.test | grep .'
+# One label that ends in the bytes of two, sizes and all: not below ample.test.
+holds_no_label() {
+    {
+        head -c 42 "$resolver"
+        printf '\0\0\0\53r\47\10\5R\43\0\0\0\0\0\1\0\0\0\0\0\0'
+        printf '\15xy\5ample\4test\3com\0\0\1\0\1x\1'
+        printf '\0\0\0\0\0\0\0\4\0\0\0\3'
+    } >"$dir/in"
+    "$careful" -q -r "$dir/in" | grep -F '"xy\005ample\004test.com." IN A' &&
+        ! "$careful" -q -r "$dir/in" --name ample.test.com | grep .
+}
+check 'and not of bytes that look like labels' holds_no_label
 check 'names are in either case' chooses '/"www\.example\.test\."/' --name WWW.Example.TEST
 check 'names are alternatives' chooses '/"(www|txt)\.example\.test\."/' \
     --name www.example.test,txt.example.test
