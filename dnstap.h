@@ -9680,7 +9680,8 @@ static bool dnstap__writes_here(const char *path) { return path && false; }
  * NAP is bounded by the flush time, so nothing is lost. Before a long sleep the look is repeated,
  * still armed, after membarrier(2), which makes every store before it visible and every load after
  * it see the mark; or else after one armed round of the flush time, by when stores are visible.
- * Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings.
+ * Whatever disarms starts over. tests/unit/test_wake_model.c checks all interleavings, and
+ * test_weak_model.c all that memory as weak as ARM's may show.
  *
  * Always: nothing is armed while nothing can be sent; no NAP goes straight into a long sleep. */
 

@@ -5,6 +5,12 @@
 
 #include "unit.h"
 
+/* The steps of the sleep protocol, as test_wake_order.c finds them in the code and the model of a
+ * weakly ordered machine takes them: l load, a acquire load, s store, r release store, x exchange;
+ * P published, B bytes, W wake_at, S sleep; b the barrier, c the call. */
+#define WAKE_PRODUCER_STEPS "rP rB lW lS xS c "
+#define WAKE_SERVICE_STEPS "sS aB aP sW xS b aB "
+
 static long have_none(void *self, void *data, size_t size, short *wants)
 {
     (void)self, (void)data, (void)size, (void)wants;
@@ -14,7 +20,7 @@ static long have_none(void *self, void *data, size_t size, short *wants)
 static void do_nothing(void *self) { (void)self; }
 
 /* A tap that has such a transport; the test says what takes the bytes, and the descriptor. */
-static void wake_options(dnstap_options *o, long (*send)(void *, const void *, size_t, short *),
+HELPER void wake_options(dnstap_options *o, long (*send)(void *, const void *, size_t, short *),
                          int (*fd)(void *))
 {
     static dnstap_transport transport;
