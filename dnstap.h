@@ -16314,7 +16314,9 @@ static int dnstap__reload(dnstap_group *g, dnstap__change *c, dnstap_error *erro
 {
     int result;
 
+    dnstap__mutex_lock(&g->turn);
     dnstap__choose(g, c);
+    dnstap__mutex_unlock(&g->turn);
     result = dnstap__check_change(g, c, error);
     if (result < 0) return result;
     if (!dnstap__await_grace(g))
