@@ -21,6 +21,7 @@
  *   >>decoder       payload to message
  *   >>dns           what DNS bytes say
  *   >>extra *       templates for what goes along with each message
+ *   >>filter *      what is logged, and what of it leaves the process
  *   >>frame *       Frame Streams as two state machines
  *   >>ring          bytes from a producer to the service
  *   >>transport *   how bytes travel; bring your own; sockets
@@ -454,6 +455,11 @@ struct pollfd;
 #else
 #define DNSTAP__HAS_EXTRA 0
 #endif
+#if !defined(DNSTAP_NO_FILTER) && (DNSTAP__ALL || defined(DNSTAP_WITH_FILTER)) && DNSTAP__HAS_READER
+#define DNSTAP__HAS_FILTER 1
+#else
+#define DNSTAP__HAS_FILTER 0
+#endif
 #if !defined(DNSTAP_NO_SOCKETS) && (DNSTAP__ALL || defined(DNSTAP_WITH_SOCKETS)) && \
     DNSTAP__POSIX && DNSTAP__HAS_ENDPOINT
 #define DNSTAP__HAS_SOCKETS 1
@@ -673,12 +679,13 @@ typedef struct dnstap_message {
     const dnstap_policy *policy;                  /* NULL: absent */
     dnstap_bytes identity, version;               /* absent: the tap's */
     dnstap_bytes extra;                           /* anything; absent: what options.extra makes */
-    /* never encoded, for options.extra and hooks */
+    /* never encoded, for options.extra, filters and hooks */
     dnstap_bytes request;                       /* the client's query; absent: query_message */
     dnstap_bytes client_address, local_address; /* the client's, ours: 4 or 16 bytes; 20: IPv6 and
                                                    its scope's number as in a sockaddr_in6 */
     uint32_t client_port, client_protocol;
-    void *user; /* the hooks' */
+    uint64_t transaction; /* the same of a query and its response, for options.sample; 0: none */
+    void *user;           /* the hooks' */
 } dnstap_message;
 
 /* Clears m and sets its type; faster than `= {0}` with gcc. */
@@ -776,6 +783,37 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
  * not printable in them is \DDD, and a \ stands before space and any of "'().;@\. What is not
  * exactly a label stays as it is. */
 enum { DNSTAP_METADATA_MAX = 255, DNSTAP_TEMPLATE_MAX = 65535 };
+
+/* ---- >>filter ----------------------------------------------------------------------------- */
+
+/* What a tap logs is asked of each message before anything of it is encoded, in this order; what
+ * keeps it back is counted in the status, and a tap without filters pays nothing:
+ *   types     a bit for each type, 31 for it and all above; dnstap_wants knows them
+ *   rcodes    a bit for each rcode, with EDNS's part of it, 63 for it and all above; of responses
+ *             only. One without DNS bytes has none and is not logged
+ *   zones     the question's name is in one of them: the whole name, or whole labels at its end, in
+ *             either case. The question is that of the query's message, or of the response's in
+ *             responses; where there is none, of the other, or of m.request. Without a sound
+ *             question a message is in no zone, not even in the root, which has all others. A zone
+ *             is text: example.org, with or without the dot at its end, \. and \046 for what is
+ *             special; xn--… for what is not ASCII. Each costs a nanosecond or two
+ *   sample    one in so many by chance, of what came so far: of messages with the same
+ *             m.transaction all or none, and alike in each tap and process; of others each by itself
+ *   filter    a function, which has the last word
+ *
+ * anonymize_v4 and anonymize_v6 are how many bits of an address leave the process; the rest is 0:
+ * in query_address and response_address, whoever's they are (a resolver's own tell who asked, too),
+ * in {remote} and {local} of extra, and in client subnets (RFC 7871) of DNS messages, whose prefix
+ * lengths stay. IPv4 in IPv6 is cut as IPv4 (mapped), or to the shorter of both (NAT64, 6to4). An
+ * address of a wrong length is left out. A message whose records can't all be walked to their end,
+ * so that a subnet might be hidden there, goes without its DNS bytes, and is counted as stripped.
+ * What you hand over is not changed, filter and metadata see it whole, and what they and you put
+ * into extra, identity, policy and names is yours; so are addresses in names and records.
+ *
+ * A payload (dnstap_log_payload) is decoded when the tap filters, refused as DNSTAP_BAD_MESSAGE
+ * when it can't be, and logged as it is if it passes. When addresses are cut, it is logged as
+ * dnstap_log would what it says, and nothing else that is in it. */
+enum { DNSTAP_ZONES_MAX = 1024, DNSTAP_KEEP_NONE = 255 };
 
 /* ---- >>frame ------------------------------------------------------------------------------ */
 
@@ -982,13 +1020,22 @@ typedef struct dnstap_options {
     void (*timer)(void *user, int ms);
     void (*wake)(void *user); /* any thread: service soon; default: a descriptor */
     /* extra. Where max_message has its default, the most that a template can make is added to it */
-    const char *extra;  /* a template, see >>extra; NULL or "": none */
-    bool extra_raw;     /* send its text as it stands */
-    bool coredns_extra; /* {rcode}, {rsize} and {duration} are - as in CoreDNS */
+    const char *extra; /* a template, see >>extra; NULL or "": none */
     /* for {/label}: writes at most `size` (DNSTAP_METADATA_MAX) bytes to out. How many; negative:
      * there is none. In dnstap_log, from any thread: quick, and without a call of the tap */
     long (*metadata)(void *user, const dnstap_message *m, const char *label, char *out,
                      size_t size);
+    bool extra_raw;     /* send its text as it stands */
+    bool coredns_extra; /* {rcode}, {rsize} and {duration} are - as in CoreDNS */
+    /* filters, see >>filter; they cost nothing where there are none */
+    uint8_t anonymize_v4;     /* bits of an address that are kept, to 32; 0: all */
+    uint8_t anonymize_v6;     /* the same, to 128; DNSTAP_KEEP_NONE: none */
+    uint32_t types;           /* 1u << DNSTAP_MSG_…, 31 for all above; 0: all */
+    uint64_t rcodes;          /* (uint64_t)1 << rcode, 63 for all above; 0: all */
+    const char *const *zones; /* names, at most DNSTAP_ZONES_MAX, and NULL; NULL: all */
+    uint32_t sample;          /* one in so many; 0: all */
+    /* whether m is logged. In dnstap_log, from any thread: quick, and without a call of the tap */
+    bool (*filter)(void *user, const dnstap_message *m);
     const dnstap_transport *transport; /* instead of endpoint's */
 } dnstap_options;
 
@@ -1036,7 +1083,8 @@ DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m);
 /* The same for a caller who numbers his threads 0 … producers - 1. One form for a tap, not both. */
 DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_message *m);
 /* Logs a payload that was encoded elsewhere (by a forked child, by whom a relay has it from) as it
- * is, without looking into it; otherwise as dnstap_log. DNSTAP_BAD_MESSAGE: it is empty. */
+ * is, without looking into it unless the tap filters, see >>filter; otherwise as dnstap_log.
+ * DNSTAP_BAD_MESSAGE: it is empty, or can't be decoded by a tap that filters. */
 DNSTAP_API int dnstap_log_payload(dnstap_tap *tap, const void *payload, size_t size);
 /* Whether a message of this type would be logged: one load. False without a tap (NULL), and
  * dnstap_log returns 0 then. */
@@ -1092,6 +1140,9 @@ typedef struct dnstap_status {
     uint64_t logged, recorded, unwanted, dropped, queued;
     uint64_t sent, discarded; /* handed to the kernel whole; given up by close or after a fork */
     uint64_t dropped_full, dropped_large, dropped_busy, dropped_bad, dropped_disconnected;
+    /* of unwanted: kept back by options.types, rcodes, zones, sample, filter */
+    uint64_t filtered_type, filtered_rcode, filtered_zone, filtered_sample, filtered_hook;
+    uint64_t stripped;  /* of recorded: went without DNS bytes that anonymizing can't read */
     uint64_t bytes;     /* of frames sent */
     uint64_t connects;  /* connections that reached STARTED */
     uint64_t failures;  /* attempts and connections that failed */
@@ -2296,6 +2347,12 @@ static void dnstap__put32(uint8_t *p, uint32_t v)
 
 static size_t dnstap__min(size_t a, size_t b) { return a < b ? a : b; }
 
+/* Of ASCII. */
+static inline unsigned char dnstap__lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+}
+
 /* Clears what nobody may find, even if it is never read again. */
 static void dnstap__wipe(void *data, size_t size)
 {
@@ -2832,6 +2889,13 @@ DNSTAP_POLICY_MATCHES(DNSTAP__X)
 
 #define DNSTAP__PRESENT(field) (1u << dnstap__Message_##field##_tag)
 
+/* Whether an IPv6 address holds an IPv4 address, in its last four bytes (RFC 4291, 2.5.5.2). */
+static inline bool dnstap__is_mapped(const uint8_t *ip)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return memcmp(ip, mapped, sizeof mapped) == 0;
+}
+
 /* In pieces: gcc clears as much in one with `rep stos`, which takes 10 ns longer. */
 DNSTAP_API void dnstap_message_start(dnstap_message *m, uint32_t type)
 {
@@ -2921,7 +2985,6 @@ DNSTAP_API bool dnstap_is_response(uint32_t type) { return type && type % 2 == 0
  * of another family. */
 static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_port *h)
 {
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* RFC 4291 */
     const uint8_t *bytes = (const uint8_t *)address, *ip, *port;
     if (address->sa_family == AF_INET) {
         ip = bytes + offsetof(struct sockaddr_in, sin_addr);
@@ -2931,8 +2994,8 @@ static int dnstap__from_sockaddr(const struct sockaddr *address, dnstap__host_po
         ip = bytes + offsetof(struct sockaddr_in6, sin6_addr);
         port = bytes + offsetof(struct sockaddr_in6, sin6_port);
         h->family = DNSTAP_FAMILY_INET6;
-        if (memcmp(ip, mapped, sizeof mapped) == 0) {
-            ip += sizeof mapped;
+        if (dnstap__is_mapped(ip)) {
+            ip += 12;
             h->family = DNSTAP_FAMILY_INET;
         }
     } else {
@@ -3942,7 +4005,7 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
 /* A walk over a DNS message (RFC 1035, 4). In: its bytes, from anybody; out: sizes of names and
  * records without compression, and where the OPT record is. Always: nothing outside the bytes is
  * read, pointers lead backwards and are few, and the walk ends after so many steps. */
-#if DNSTAP__HAS_EXTRA
+#if DNSTAP__HAS_EXTRA || DNSTAP__HAS_FILTER
 enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
 enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
 
@@ -4062,6 +4125,13 @@ static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
     w.whole = false;
     dnstap__walk_message(&w, &opt);
     return opt ? dns + opt : NULL;
+}
+
+/* The rcode of a message of at least a header, with the part that OPT has, where it can be found. */
+static uint32_t dnstap__rcode_of(const uint8_t *dns, size_t size)
+{
+    const uint8_t *opt = dnstap__find_opt(dns, size);
+    return (dns[3] & 15u) | (opt ? (uint32_t)opt[4] << 4 : 0);
 }
 #endif
 
@@ -4221,8 +4291,9 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
 
 /* A message, and what is to be known of its query before it is expanded. */
 typedef struct dnstap__view {
-    const dnstap_message *m;
-    const uint8_t *dns; /* NULL: there is no query, or not even a header of it */
+    const dnstap_message *m;     /* as it is sent: addresses may be cut */
+    const dnstap_message *given; /* as it came */
+    const uint8_t *dns;          /* NULL: there is no query, or not even a header of it */
     size_t size;
     size_t name_size; /* without compression; 0: there is no sound question */
     uint32_t qtype, qclass;
@@ -4235,7 +4306,7 @@ static void dnstap__view_message(dnstap__view *v, const dnstap_message *m)
     dnstap__walk w;
     size_t n, left;
     memset(v, 0, sizeof *v);
-    v->m = m;
+    v->m = v->given = m;
     if (!query.data || query.size < DNSTAP__DNS_HEADER) return;
     v->dns = (const uint8_t *)query.data;
     v->size = query.size;
@@ -4247,6 +4318,9 @@ static void dnstap__view_message(dnstap__view *v, const dnstap_message *m)
     if (left >= 2) v->qtype = dnstap__get16(w.dns + w.at);
     if (left >= 4) v->qclass = dnstap__get16(w.dns + w.at + 2);
 }
+
+/* The view is written as another message says, which has the same DNS bytes or none. */
+static void dnstap__view_sent(dnstap__view *v, const dnstap_message *sent) { v->m = sent; }
 
 /* Whether the query's address is the client's and the response's is ours, and not ours and that of
  * a server we ask. */
@@ -4465,12 +4539,11 @@ static uint8_t *dnstap__put_ipv6(uint8_t *p, const uint8_t *ip)
 
 static uint8_t *dnstap__put_ip(uint8_t *p, dnstap_bytes address)
 {
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* RFC 4291 */
     const uint8_t *ip = (const uint8_t *)address.data;
     uint32_t scope;
     if (ip && address.size == 4) return dnstap__put_ipv4(p, ip);
     if (!ip || (address.size != 16 && address.size != 20)) return dnstap__put_string(p, "-");
-    if (memcmp(ip, mapped, sizeof mapped) == 0) return dnstap__put_ipv4(p, ip + sizeof mapped);
+    if (dnstap__is_mapped(ip)) return dnstap__put_ipv4(p, ip + 12);
     *p++ = '[';
     p = dnstap__put_ipv6(p, ip);
     if (address.size == 20) {
@@ -4518,11 +4591,10 @@ static uint8_t *dnstap__put_size(uint8_t *p, const dnstap__view *v)
 
 static uint8_t *dnstap__put_rcode(uint8_t *p, dnstap_bytes response)
 {
-    const uint8_t *dns = (const uint8_t *)response.data, *opt;
+    const uint8_t *dns = (const uint8_t *)response.data;
     uint32_t rcode;
     if (!dns || response.size < DNSTAP__DNS_HEADER) return dnstap__put_string(p, "-");
-    opt = dnstap__find_opt(dns, response.size);
-    rcode = (dns[3] & 15u) | (opt ? (uint32_t)opt[4] << 4 : 0);
+    rcode = dnstap__rcode_of(dns, response.size);
     return dnstap__put_name_or(p, dnstap__rcode_name(rcode), "", rcode);
 }
 
@@ -4609,14 +4681,14 @@ static uint8_t *dnstap__put_expanded(uint8_t *p, const dnstap__extra *e, const d
     case DNSTAP__PORT:
         return dnstap__put_port(p, m);
     case DNSTAP__RCODE:
-        return dnstap__put_rcode(p, m->response_message);
+        return dnstap__put_rcode(p, v->given->response_message);
     case DNSTAP__RSIZE:
-        if (!m->response_message.data) return dnstap__put_string(p, "-");
-        return dnstap__put_decimal(p, (uint32_t)m->response_message.size);
+        if (!v->given->response_message.data) return dnstap__put_string(p, "-");
+        return dnstap__put_decimal(p, (uint32_t)v->given->response_message.size);
     case DNSTAP__DURATION:
         return dnstap__put_duration(p, m);
     case DNSTAP__METADATA:
-        return dnstap__put_metadata(p, e, piece->name, m);
+        return dnstap__put_metadata(p, e, piece->name, v->given);
     case DNSTAP__DASH:
         return dnstap__put_string(p, "-");
     default:
@@ -4715,10 +4787,475 @@ static void dnstap__compile_template(dnstap__extra *e, dnstap__arena *a, const d
     dnstap__measure_template(e, o);
 }
 #define dnstap__view_message(view, m) ((void)(*(view) = (m) != NULL))
+#define dnstap__view_sent(view, sent) ((void)(sent))
 #define dnstap__plan_extra(extra, view) ((void)(view), (size_t)0)
 #define dnstap__measure_extra(extra, view) ((void)(view), (size_t)0)
 #define dnstap__write_with_extra(fixed, extra, view, plan, out) \
     ((void)(view), dnstap__write_message(fixed, m, plan, out))
+#endif
+
+/* ---- >>filter ----------------------------------------------------------------------------- */
+
+/* What is logged, and what of it leaves the process. In: options, and each message before it is
+ * encoded; out: what keeps it back, or a copy of it without what is cut. All is compiled when the
+ * tap opens: zones to names in wire format, rcodes to what their low bits can be.
+ *
+ *   dnstap__sift          what keeps the message back, beyond its type
+ *   dnstap__cut_message   a copy of the struct with addresses of its own; whether there are client
+ *                         subnets in the DNS bytes, which go if that can't be told
+ *   dnstap__cut_payload   the subnets, in what was written into the ring and is not published yet
+ *
+ * Always: the caller's bytes are only read; DNS bytes are hostile, and a walk over them is linear.
+ * A thread that logs comes here only when there is something to ask, which the branch in front of
+ * templates tells: a tap without filters pays nothing. */
+typedef enum dnstap__sieve {
+    DNSTAP__BY_TYPE,
+    DNSTAP__BY_RCODE,
+    DNSTAP__BY_ZONE,
+    DNSTAP__BY_SAMPLE,
+    DNSTAP__BY_HOOK,
+    DNSTAP__SIEVES,                   /* so many; or: none keeps it back */
+    DNSTAP__STRIPPED = DNSTAP__SIEVES /* counted behind them */
+} dnstap__sieve;
+
+/* What a producer has of its own, beside its ring; unwanted messages there are further ones. */
+typedef struct dnstap__tally {
+    size_t count[DNSTAP__SIEVES + 1]; /* others read it */
+    uint64_t dice;
+    uint8_t pad[DNSTAP_CACHE_LINE];
+} dnstap__tally;
+
+/* A tap's; constant after open but for the books. */
+typedef struct dnstap__filter {
+    uint32_t types; /* see dnstap_options; all bits: all */
+    bool asks;      /* for more than the type, or cuts */
+    bool cuts;
+    uint8_t v4, v6;       /* bits of addresses that are kept */
+    uint32_t low;         /* the low four bits that a wanted rcode may have */
+    uint64_t rcodes;      /* 0: all */
+    uint64_t chance;      /* numbers up to this are chosen; 0: all */
+    size_t zones_size;    /* 0: all */
+    const uint8_t *zones; /* for each a byte, its size, and its name in lower case */
+    void *user;
+    bool (*hook)(void *user, const dnstap_message *m);
+    uint64_t total[DNSTAP__SIEVES + 1]; /* the books, see >>tap */
+    size_t seen[DNSTAP__SIEVES + 1];
+} dnstap__filter;
+
+/* A message without what is cut. */
+typedef struct dnstap__cut {
+    dnstap_message m;
+    uint8_t addresses[4][20]; /* that it points to */
+    bool subnets;             /* its DNS bytes have client subnets still to be cut */
+    bool stripped;            /* it goes without DNS bytes that it had */
+} dnstap__cut;
+
+#if DNSTAP__HAS_FILTER
+/* -- names -- */
+
+/* The character at *s of a name in text, which moves behind it. Negative: there is none. */
+static int dnstap__name_character(const char **s)
+{
+    const char *at = *s;
+    bool escaped = *at == '\\';
+    int c = (unsigned char)at[escaped], i;
+    if (c < ' ' || c > '~' || (c == ' ' && !escaped)) return -1;
+    at += escaped + 1;
+    if (escaped && c >= '0' && c <= '9') {
+        for (c -= '0', i = 0; i < 2 && *at >= '0' && *at <= '9'; i++) c = c * 10 + *at++ - '0';
+        if (i < 2 || c > 255) return -1;
+    }
+    *s = at;
+    return c;
+}
+
+/* A name in text to wire format, in lower case. NULL, or what is wrong with it. */
+static const char *dnstap__read_name(const char *s, uint8_t out[DNSTAP__NAME_MAX], size_t *size)
+{
+    size_t label = 0, n = 1; /* the last label's place; bytes so far */
+    int c;
+    if (!*s) return "it is empty";
+    if (*s == '.' && !s[1]) s++;
+    while (*s) {
+        if (*s == '.') {
+            if (n == label + 1) return "a label is empty";
+            out[label] = (uint8_t)(n - label - 1);
+            label = n++;
+            s++;
+            continue;
+        }
+        if ((c = dnstap__name_character(&s)) < 0)
+            return "write \\DDD for what is no ASCII, or xn--";
+        if (n - label > 63) return "a label has more than 63 bytes";
+        if (n >= DNSTAP__NAME_MAX - 1) return "it has more than 255 bytes";
+        out[n++] = dnstap__lower((char)c);
+    }
+    out[label] = (uint8_t)(n - label - 1);
+    if (out[label]) out[n++] = 0;
+    *size = n;
+    return NULL;
+}
+
+/* The name at `at`, which was found sound, without its pointers. */
+static void dnstap__flatten_name(uint8_t *out, const uint8_t *dns, size_t at)
+{
+    uint8_t n;
+    while ((n = dns[at]) != 0) {
+        if (n >= 0xc0) {
+            at = dnstap__get16(dns + at) & 0x3fff;
+            continue;
+        }
+        memcpy(out, dns + at, n + 1u);
+        out += n + 1u;
+        at += n + 1u;
+    }
+    *out = 0;
+}
+
+/* The question's name, in room if it has pointers; NULL: there is no whole, sound question. */
+static const uint8_t *dnstap__question_name(dnstap_bytes bytes, uint8_t room[DNSTAP__NAME_MAX],
+                                            size_t *size)
+{
+    const uint8_t *dns = (const uint8_t *)bytes.data;
+    size_t at = DNSTAP__DNS_HEADER, end = dnstap__min(bytes.size, at + DNSTAP__NAME_MAX);
+    dnstap__walk w;
+    if (!dns || bytes.size < DNSTAP__DNS_HEADER + 5 || !dnstap__get16(dns + 4)) return NULL;
+    while (at < end && dns[at] && dns[at] < 0x40) at += dns[at] + 1u;
+    if (at < end && !dns[at]) { /* as nearly all are */
+        *size = at + 1 - DNSTAP__DNS_HEADER;
+        return bytes.size - at >= 5 ? dns + DNSTAP__DNS_HEADER : NULL;
+    }
+    dnstap__start_walk(&w, dns, bytes.size);
+    *size = dnstap__walk_name(&w);
+    if (!*size || w.size - w.at < 4) return NULL;
+    dnstap__flatten_name(room, dns, DNSTAP__DNS_HEADER);
+    return room;
+}
+
+/* Whether the name ends in all of the zone's labels. Backwards: most names differ in the last. */
+static bool dnstap__is_below(const uint8_t *name, size_t size, const uint8_t *zone,
+                             size_t zone_size)
+{
+    size_t before = size - zone_size, at = 0, i;
+    if (size < zone_size) return false;
+    for (i = zone_size; i--;)
+        if (dnstap__lower((char)name[before + i]) != zone[i]) return false;
+    while (at < before) at += name[at] + 1u;
+    return at == before;
+}
+
+/* -- what is logged -- */
+
+DNSTAP__APART bool dnstap__is_in_zones(const dnstap__filter *f, const dnstap_message *m)
+{
+    bool response = dnstap_is_response(m->type);
+    const uint8_t *zone = f->zones, *end = zone + f->zones_size, *name;
+    uint8_t room[DNSTAP__NAME_MAX];
+    size_t size = 0;
+    name = dnstap__question_name(response ? m->response_message : m->query_message, room, &size);
+    if (!name)
+        name = dnstap__question_name(response ? m->query_message : m->response_message, room,
+                                     &size);
+    if (!name) name = dnstap__question_name(m->request, room, &size);
+    while (name && zone < end && !dnstap__is_below(name, size, zone + 1, *zone)) zone += *zone + 1u;
+    return name && zone < end;
+}
+
+/* OPT is looked for only when the low bits don't settle it. */
+DNSTAP__APART bool dnstap__is_rcode_wanted(const dnstap__filter *f, dnstap_bytes response)
+{
+    const uint8_t *dns = (const uint8_t *)response.data;
+    uint32_t rcode;
+    if (!dns || response.size < DNSTAP__DNS_HEADER || !(f->low >> (dns[3] & 15) & 1)) return false;
+    rcode = dnstap__rcode_of(dns, response.size);
+    return f->rcodes >> (rcode < 63 ? rcode : 63) & 1;
+}
+
+/* Numbers in which each bit of the given ones counts (Steele, Lea and Flood, SplitMix). */
+static uint64_t dnstap__mix(uint64_t v)
+{
+    v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9u;
+    v = (v ^ v >> 27) * 0x94d049bb133111ebu;
+    return v ^ v >> 31;
+}
+
+/* One in so many of what has a transaction by that alone, of the rest by the producer's dice: no
+ * producer is likelier than another to have its first message chosen, nor its every other one. */
+static bool dnstap__is_chosen(const dnstap__filter *f, uint64_t transaction, uint64_t *dice)
+{
+    uint64_t golden = 0x9e3779b97f4a7c15u;
+    if (transaction) return dnstap__mix(transaction + golden) <= f->chance;
+    *dice += golden;
+    return dnstap__mix(*dice) <= f->chance;
+}
+
+/* What keeps m back, beyond its type. */
+static dnstap__sieve dnstap__sift(const dnstap__filter *f, const dnstap_message *m, uint64_t *dice)
+{
+    if (f->rcodes && dnstap_is_response(m->type))
+        if (!dnstap__is_rcode_wanted(f, m->response_message)) return DNSTAP__BY_RCODE;
+    if (f->zones_size && !dnstap__is_in_zones(f, m)) return DNSTAP__BY_ZONE;
+    if (f->chance && !dnstap__is_chosen(f, m->transaction, dice)) return DNSTAP__BY_SAMPLE;
+    if (f->hook && !(f->hook)(f->user, m)) return DNSTAP__BY_HOOK;
+    return DNSTAP__SIEVES;
+}
+
+/* -- what leaves the process -- */
+
+/* Clears all but so many bits. */
+static void dnstap__keep_bits(uint8_t *p, size_t size, size_t bits)
+{
+    size_t at = bits / 8;
+    if (at >= size) return;
+    p[at] = (uint8_t)(p[at] & 0xff00u >> bits % 8);
+    memset(p + at + 1, 0, size - at - 1);
+}
+
+/* How many bits of an IPv6 address are kept, of which an IPv4 address may be a part. */
+static size_t dnstap__bits_of_ipv6(const dnstap__filter *f, const uint8_t ip[16])
+{
+    static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b}; /* RFC 6052 */
+    if (dnstap__is_mapped(ip)) return 96u + f->v4;
+    if (memcmp(ip, nat64, 12) == 0) return dnstap__min(f->v6, 96u + f->v4);
+    if (ip[0] == 0x20 && ip[1] == 2) return dnstap__min(f->v6, 16u + f->v4); /* 6to4: RFC 3056 */
+    return f->v6;
+}
+
+/* Cuts a copy of the address, which points to it then; one of a wrong length is left out. family 0:
+ * not known. */
+static void dnstap__cut_address(const dnstap__filter *f, dnstap_bytes *address, uint32_t family,
+                                uint8_t copy[20])
+{
+    size_t size = address->size;
+    bool long_one = size == 16 || size == 20;
+    if (!address->data) return;
+    if (family == DNSTAP_FAMILY_INET && long_one)
+        long_one = dnstap__is_mapped((const uint8_t *)address->data);
+    if (size != 4 && !long_one) {
+        *address = dnstap_bytes_of(NULL, 0);
+        return;
+    }
+    memcpy(copy, address->data, size);
+    address->data = copy;
+    if (size == 4)
+        dnstap__keep_bits(copy, 4, f->v4);
+    else
+        dnstap__keep_bits(copy, 16, dnstap__bits_of_ipv6(f, copy));
+}
+
+/* A client subnet option's data: family, prefix lengths, address (RFC 7871, 6). What is behind the
+ * bits that are kept is 0, whatever the prefix says; of an unknown family that is all. */
+static void dnstap__cut_subnet(const dnstap__filter *f, uint8_t *data, size_t size)
+{
+    uint32_t family = dnstap__get16(data);
+    uint8_t ip[16] = {0};
+    size_t bits = 0;
+    memcpy(ip, data + 4, dnstap__min(size - 4, sizeof ip));
+    if (family == 1) bits = f->v4;
+    if (family == 2) bits = dnstap__bits_of_ipv6(f, ip);
+    dnstap__keep_bits(data + 4, size - 4, bits);
+}
+
+/* The client subnets among the options at p, cut if p is a copy of ours, to. How many; -1: options
+ * that can't be told from each other. */
+static int dnstap__cut_options(const dnstap__filter *f, const uint8_t *p, size_t size, uint8_t *to)
+{
+    enum { DNSTAP__SUBNET = 8, DNSTAP__OLD_SUBNET = 20730 }; /* before it had a number */
+    size_t at = 0, n;
+    uint32_t code;
+    int found = 0;
+    for (; size - at >= 4; at += 4 + n) {
+        code = dnstap__get16(p + at);
+        n = dnstap__get16(p + at + 2);
+        if (n > size - at - 4) return -1;
+        if ((code != DNSTAP__SUBNET && code != DNSTAP__OLD_SUBNET) || n <= 4) continue;
+        if (to) dnstap__cut_subnet(f, to + at + 4, n);
+        found++;
+    }
+    return at == size ? found : -1;
+}
+
+/* The same of all OPT records, in whatever section. -1: not all of the message can be walked. */
+static int dnstap__cut_dns(const dnstap__filter *f, const uint8_t *dns, size_t size, uint8_t *to)
+{
+    uint32_t questions, records;
+    dnstap__walk w;
+    size_t type, n;
+    int found = 0, more;
+    if (size < DNSTAP__DNS_HEADER) return -(size > 0);
+    dnstap__start_walk(&w, dns, size);
+    w.whole = false;
+    w.steps = UINT32_MAX; /* it goes forwards only */
+    questions = dnstap__get16(dns + 4);
+    records = dnstap__get16(dns + 6) + dnstap__get16(dns + 8) + dnstap__get16(dns + 10);
+    for (; questions; questions--, w.at += 4)
+        if (!dnstap__walk_name(&w) || size - w.at < 4) return -1;
+    for (; records; records--) {
+        if (!dnstap__walk_record(&w, &type)) return -1;
+        if (dnstap__get16(dns + type) != DNSTAP__TYPE_OPT) continue;
+        n = w.at - type - DNSTAP__RECORD_HEADER;
+        type += DNSTAP__RECORD_HEADER;
+        more = dnstap__cut_options(f, dns + type, n, to ? to + type : NULL);
+        if (more < 0) return -1;
+        found += more;
+    }
+    return w.at == size ? found : -1;
+}
+
+static void dnstap__cut_bytes(const dnstap__filter *f, dnstap__cut *c, dnstap_bytes *bytes)
+{
+    int found = bytes->data ? dnstap__cut_dns(f, (const uint8_t *)bytes->data, bytes->size, NULL)
+                            : 0;
+    if (found > 0) c->subnets = true;
+    if (found >= 0) return;
+    *bytes = dnstap_bytes_of(NULL, 0);
+    c->stripped = true;
+}
+
+/* Fills in c with what may be shown of m; full: with its DNS bytes. */
+static void dnstap__cut_message(const dnstap__filter *f, const dnstap_message *m, bool full,
+                                dnstap__cut *c)
+{
+    c->m = *m;
+    c->subnets = c->stripped = false;
+    dnstap__cut_address(f, &c->m.query_address, m->socket_family, c->addresses[0]);
+    dnstap__cut_address(f, &c->m.response_address, m->socket_family, c->addresses[1]);
+    dnstap__cut_address(f, &c->m.client_address, 0, c->addresses[2]);
+    dnstap__cut_address(f, &c->m.local_address, 0, c->addresses[3]);
+    if (!full) return;
+    dnstap__cut_bytes(f, c, &c->m.query_message);
+    dnstap__cut_bytes(f, c, &c->m.response_message);
+}
+
+/* The subnets in a payload that was just made of such a message. */
+DNSTAP__COLD void dnstap__cut_payload(const dnstap__filter *f, uint8_t *payload, size_t size)
+{
+    dnstap_message m;
+    dnstap_policy policy;
+    const dnstap_bytes *bytes[2];
+    int result = dnstap_decode(&m, &policy, payload, size), i;
+    DNSTAP_ASSERT(result == DNSTAP_OK);
+    (void)result;
+    bytes[0] = &m.query_message;
+    bytes[1] = &m.response_message;
+    for (i = 0; i < 2; i++) {
+        const uint8_t *dns = (const uint8_t *)bytes[i]->data;
+        if (dns) dnstap__cut_dns(f, dns, bytes[i]->size, payload + (dns - payload));
+    }
+}
+
+/* -- options -- */
+
+static uint8_t dnstap__bits_kept(uint8_t option, uint8_t most)
+{
+    if (option == DNSTAP_KEEP_NONE) return 0;
+    return option ? option : most;
+}
+
+/* The low bits of rcodes: 16 and 32 end as 0 does, and bit 63 stands for rcodes of each end. */
+static uint32_t dnstap__low_rcodes(uint64_t rcodes)
+{
+    uint32_t low = rcodes >> 63 ? 0xffff : 0;
+    for (; rcodes; rcodes >>= 16) low |= (uint32_t)rcodes & 0xffff;
+    return low;
+}
+
+/* What the options, which were checked, ask for; the names of zones go into the arena. */
+static void dnstap__resolve_filter(dnstap__filter *f, dnstap__arena *a, const dnstap_options *o)
+{
+    const char *const *zone = o->zones;
+    uint8_t name[DNSTAP__NAME_MAX], *p;
+    size_t size = 0;
+    memset(f, 0, sizeof *f);
+    f->types = o->types ? o->types : 0xffffffffu;
+    f->rcodes = o->rcodes;
+    f->low = dnstap__low_rcodes(o->rcodes);
+    f->chance = o->sample > 1 ? UINT64_MAX / o->sample : 0;
+    f->hook = o->filter;
+    f->user = o->user;
+    f->v4 = dnstap__bits_kept(o->anonymize_v4, 32);
+    f->v6 = dnstap__bits_kept(o->anonymize_v6, 128);
+    f->cuts = f->v4 < 32 || f->v6 < 128;
+    for (; zone && *zone; zone++, f->zones_size += size + 1) {
+        if (dnstap__read_name(*zone, name, &size)) break;
+        p = (uint8_t *)dnstap__take(a, size + 1, 1);
+        if (!f->zones) f->zones = p;
+        if (!p) continue;
+        *p = (uint8_t)size;
+        memcpy(p + 1, name, size);
+    }
+    f->asks = f->rcodes || f->zones_size || f->chance || f->hook || f->cuts;
+}
+
+/* The filter in the arena, and a tally for each ring; NULL: the options ask for none, or the arena
+ * only adds up. */
+static dnstap__filter *dnstap__compile_filter(dnstap__arena *a, const dnstap_options *o,
+                                              size_t rings, dnstap__tally **tallies)
+{
+    dnstap__filter filter, *f;
+    uint64_t dice;
+    size_t i;
+    *tallies = NULL;
+    dnstap__resolve_filter(&filter, a, o);
+    if (!filter.asks && filter.types == 0xffffffffu) return NULL;
+    f = (dnstap__filter *)dnstap__take(a, sizeof filter, sizeof(uint64_t));
+    *tallies = (dnstap__tally *)dnstap__take(a, rings * sizeof **tallies, sizeof(uint64_t));
+    if (!f || !*tallies) return NULL;
+    *f = filter;
+    memset(*tallies, 0, rings * sizeof **tallies);
+    dice = (o->monotonic_ms)(o->user) + (size_t)f;
+    for (i = 0; i < rings; i++) (*tallies)[i].dice = dnstap__mix(dice + dnstap__mix(i + 1));
+    return f;
+}
+
+static int dnstap__check_bits(const char *name, unsigned bits, unsigned most, dnstap_error *error)
+{
+    if (bits <= most || bits == DNSTAP_KEEP_NONE) return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
+                        "%s is %u; give 1 to %u bits to keep, or DNSTAP_KEEP_NONE", name, bits,
+                        most);
+}
+
+static int dnstap__check_filter(const dnstap_options *o, dnstap_error *error)
+{
+    uint8_t name[DNSTAP__NAME_MAX];
+    size_t size, count;
+    const char *why;
+    int result = dnstap__check_bits("anonymize_v4", o->anonymize_v4, 32, error);
+    if (result == DNSTAP_OK)
+        result = dnstap__check_bits("anonymize_v6", o->anonymize_v6, 128, error);
+    for (count = 0; result == DNSTAP_OK && o->zones && o->zones[count]; count++) {
+        why = dnstap__read_name(o->zones[count], name, &size);
+        if (why)
+            result = dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "zone \"%s\" is no domain name: %s",
+                                  o->zones[count], why);
+        else if (count == DNSTAP_ZONES_MAX)
+            result = dnstap__fail(error, DNSTAP_BAD_OPTION, 0, "zones are more than %d; name fewer",
+                                  (int)DNSTAP_ZONES_MAX);
+    }
+    return result;
+}
+#else
+/* There is no filter, and what asks for one folds away. */
+static dnstap__filter *dnstap__compile_filter(dnstap__arena *a, const dnstap_options *o,
+                                              size_t rings, dnstap__tally **tallies)
+{
+    (void)a, (void)o, (void)rings;
+    return (dnstap__filter *)(void *)(*tallies = NULL);
+}
+
+static int dnstap__check_filter(const dnstap_options *o, dnstap_error *error)
+{
+    if (!o->types && !o->rcodes && !o->zones && !o->sample && !o->filter && !o->anonymize_v4 &&
+        !o->anonymize_v6)
+        return DNSTAP_OK;
+    return dnstap__fail(error, DNSTAP_UNSUPPORTED, 0,
+                        "this build has no filters; leave types, rcodes, zones, sample, filter "
+                        "and anonymize out");
+}
+#define dnstap__sift(f, m, dice) ((void)(f), DNSTAP__SIEVES)
+#define dnstap__cut_message(f, m, full, cut) ((void)(f))
+#define dnstap__cut_payload(f, payload, size) ((void)(f))
 #endif
 
 /* ---- >>frame ------------------------------------------------------------------------------ */
@@ -5090,10 +5627,11 @@ DNSTAP_API int dnstap_frame_reader_eof(const dnstap_frame_reader *r)
  * from `floor`, the new lap's start, until the tail comes there. tail is always a frame's edge.
  * `bytes` counts what was published, without skips: the wake-up's mark is in these. */
 typedef struct dnstap__ring {
-    uint8_t *data; /* constant after open: */
-    size_t size;   /* a power of two */
-    size_t limit;  /* messages */
-    bool shared;   /* producers lock it */
+    uint8_t *data;        /* constant after open: */
+    size_t size;          /* a power of two */
+    size_t limit;         /* messages */
+    bool shared;          /* producers lock it */
+    dnstap__tally *tally; /* NULL: without a filter */
     uint8_t pad0[DNSTAP_CACHE_LINE];
     size_t published, wrap, bytes, recorded; /* the producer writes, the service reads */
     size_t unwanted, no_sink, lost_full, lost_large, lost_bad, lost_disconnected;
@@ -9398,18 +9936,19 @@ typedef struct dnstap__requests {
 struct dnstap_tap {
     /* what producers read */
     size_t wants;  /* bit per message type; 0: log nothing */
-    size_t direct; /* those of them that are logged without more ado: none with a template */
+    size_t direct; /* those logged without more ado: none with a template, filters beyond types */
     size_t sleep;  /* DNSTAP__AWAKE or not */
     size_t max_message;
     uint32_t producers, ring_count; /* behind the producers' rings comes the shared one */
     dnstap__ring *rings;
     dnstap__fixed fixed;
     dnstap__extra extra;
-    size_t enabled, heard; /* by dnstap_set_enabled; by a sink */
-    size_t poller;         /* the thread that polls, or whose loop has the timer */
-    size_t calls;          /* wake-up calls made */
-    size_t losses;         /* something was dropped since the last report */
-    size_t skew;           /* ms by which the clock went back, or stood still */
+    dnstap__filter *filter; /* NULL: none; see DNSTAP__FILTER */
+    size_t enabled, heard;  /* by dnstap_set_enabled; by a sink */
+    size_t poller;          /* the thread that polls, or whose loop has the timer */
+    size_t calls;           /* wake-up calls made */
+    size_t losses;          /* something was dropped since the last report */
+    size_t skew;            /* ms by which the clock went back, or stood still */
     dnstap__key key;
     dnstap__requests asked;
     /* the service's own */
@@ -9447,6 +9986,7 @@ struct dnstap_tap {
  * compiler leaves out what only they need, and the loops over a tap's one link. */
 #define DNSTAP__LISTENING_TAP(tap) (DNSTAP__HAS_LISTEN && (tap)->options.listen)
 #define DNSTAP__LOOP_HOOK(tap, hook) (DNSTAP__HAS_LOOP && (tap)->options.hook)
+#define DNSTAP__FILTER(tap) (DNSTAP__HAS_FILTER ? (tap)->filter : NULL)
 #define DNSTAP__LINK_COUNT(tap) (DNSTAP__HAS_LISTEN ? (tap)->link_count : 1u)
 
 /* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
@@ -9501,14 +10041,17 @@ DNSTAP_API const char *dnstap_state_name(dnstap_state state)
 DNSTAP_API const char *dnstap_state_name(dnstap_state state) { return state ? "" : ""; }
 #endif
 
-/* What producers may log: all while enabled and heard. Under the lock, for both may change. */
+/* What producers may log: all types that are wanted, while enabled and heard. Under the lock, for
+ * both may change. */
 static void dnstap__decide_wants(dnstap_tap *tap)
 {
-    size_t wants = tap->enabled && tap->heard ? (size_t)0xffffffffu : 0;
+    const dnstap__filter *f = DNSTAP__FILTER(tap);
+    size_t wants = f ? f->types : 0xffffffffu;
 
+    if (!tap->enabled || !tap->heard) wants = 0;
     DNSTAP_STORE(&tap->wants, wants);
     if (tap->told) DNSTAP_STORE(tap->told, wants);
-    DNSTAP_STORE(&tap->direct, tap->extra.pieces ? 0 : wants);
+    DNSTAP_STORE(&tap->direct, tap->extra.pieces || (f && f->asks) ? 0 : wants);
 }
 
 DNSTAP_API void dnstap_set_enabled(dnstap_tap *tap, bool enabled)
@@ -9876,6 +10419,13 @@ DNSTAP_API bool dnstap_wants(const dnstap_tap *tap, uint32_t type)
     return tap && dnstap__wanted(DNSTAP_LOAD(&tap->wants), type);
 }
 
+/* Counts a message that a filter kept back. */
+DNSTAP__INLINE int dnstap__keep_back(const dnstap__ring *r, dnstap__sieve sieve)
+{
+    dnstap__add(&r->tally->count[sieve], 1);
+    return 0;
+}
+
 /* Counts a message that was not recorded, by its cause. */
 DNSTAP__COLD int dnstap__refuse(dnstap_tap *tap, dnstap__ring *r, int cause)
 {
@@ -9917,9 +10467,9 @@ DNSTAP__COLD bool dnstap__fits(dnstap_tap *tap, const dnstap_message *m, const d
 }
 
 /* Puts m into the ring; *bytes is what the ring has had then. view: of the same message, when there
- * is a template; else NULL. */
+ * is a template; else NULL. subnets: the DNS bytes have some, to be cut in the copy. */
 DNSTAP__ONCE int dnstap__put_viewed(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                                    const dnstap__view *view, size_t *bytes)
+                                    const dnstap__view *view, bool subnets, size_t *bytes)
 {
     dnstap__plan plan;
     size_t size, end;
@@ -9936,31 +10486,60 @@ DNSTAP__ONCE int dnstap__put_viewed(dnstap_tap *tap, dnstap__ring *r, const dnst
                                            out + DNSTAP_FRAME_HEADER)
                 : dnstap__write_message(&tap->fixed, m, &plan, out + DNSTAP_FRAME_HEADER);
     DNSTAP_ASSERT(size <= plan.size);
+    if (subnets) dnstap__cut_payload(DNSTAP__FILTER(tap), out + DNSTAP_FRAME_HEADER, size);
     dnstap__put32(out, (uint32_t)size);
     dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end - (plan.size - size));
     *bytes = r->bytes;
     return 1;
 }
 
-/* What is not logged without more ado: what nobody wants, and what a template goes with. */
+/* A message that goes with a template, or has its addresses cut. */
+DNSTAP__APART int dnstap__put_dressed(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                      size_t *bytes)
+{
+    const dnstap__filter *f = DNSTAP__FILTER(tap);
+    const dnstap_message *sent = m;
+    dnstap__view view;
+    dnstap__cut cut;
+    int result;
+
+    cut.subnets = cut.stripped = false;
+    if (f && f->cuts) {
+        dnstap__cut_message(f, m, tap->fixed.full, &cut);
+        sent = &cut.m;
+    }
+    if (tap->extra.count) {
+        dnstap__view_message(&view, m);
+        dnstap__view_sent(&view, sent);
+    }
+    result = dnstap__put_viewed(tap, r, sent, tap->extra.count ? &view : NULL, cut.subnets, bytes);
+    if (result == 1 && cut.stripped) dnstap__add(&r->tally->count[DNSTAP__STRIPPED], 1);
+    return result;
+}
+
+/* What is not logged without more ado: what nobody wants, what more is asked of than its type, and
+ * what a template goes with. A type that is not to be logged is that, whether somebody hears. */
 DNSTAP__APART int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
                                         size_t *bytes)
 {
-    dnstap__view view;
+    const dnstap__filter *f = DNSTAP__FILTER(tap);
+    dnstap__sieve sieve = DNSTAP__SIEVES;
 
+    if (f && DNSTAP_LOAD(&tap->enabled) && !dnstap__wanted(f->types, m->type))
+        return dnstap__keep_back(r, DNSTAP__BY_TYPE);
     if (!dnstap__wanted(DNSTAP_LOAD(&tap->wants), m->type)) return dnstap__refuse(tap, r, 0);
-    if (!tap->extra.count) return dnstap__put_viewed(tap, r, m, NULL, bytes); /* wanted just now */
-    dnstap__view_message(&view, m);
-    return dnstap__put_viewed(tap, r, m, &view, bytes);
+    if (f) sieve = dnstap__sift(f, m, &r->tally->dice);
+    if (sieve != DNSTAP__SIEVES) return dnstap__keep_back(r, sieve);
+    return dnstap__put_dressed(tap, r, m, bytes);
 }
 
 DNSTAP__ONCE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
                              size_t *bytes)
 {
     if (DNSTAP__UNLIKELY(!dnstap__wanted(DNSTAP_LOAD(&tap->direct), m->type)))
-        return DNSTAP__HAS_EXTRA ? dnstap__put_otherwise(tap, r, m, bytes)
-                                 : dnstap__refuse(tap, r, 0);
-    return dnstap__put_viewed(tap, r, m, NULL, bytes);
+        return DNSTAP__HAS_EXTRA || DNSTAP__HAS_FILTER ? dnstap__put_otherwise(tap, r, m, bytes)
+                                                       : dnstap__refuse(tap, r, 0);
+    return dnstap__put_viewed(tap, r, m, NULL, false, bytes);
 }
 
 /* Wakes the service when it sleeps behind its mark, or the ring is full. A call may end a thread
@@ -9989,14 +10568,12 @@ static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message
 }
 
 /* A payload as it came. */
-static int dnstap__put_payload(dnstap_tap *tap, dnstap__ring *r, const dnstap_bytes *payload,
-                               size_t *bytes)
+static int dnstap__put_whole(dnstap_tap *tap, dnstap__ring *r, const dnstap_bytes *payload,
+                             size_t *bytes)
 {
     size_t size = payload->size, end;
     uint8_t *out;
 
-    if (!DNSTAP_LOAD(&tap->wants)) return dnstap__refuse(tap, r, 0);
-    if (!payload->data || !size) return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
     if (size > tap->max_message - DNSTAP_FRAME_HEADER)
         return dnstap__refuse(tap, r, DNSTAP_TOO_LARGE);
     out = dnstap__ring_reserve(r, DNSTAP_FRAME_HEADER + size, &end);
@@ -10006,6 +10583,38 @@ static int dnstap__put_payload(dnstap_tap *tap, dnstap__ring *r, const dnstap_by
     dnstap__ring_publish(r, DNSTAP_FRAME_HEADER + size, end);
     *bytes = r->bytes;
     return 1;
+}
+
+#if DNSTAP__HAS_FILTER
+/* A payload in a tap that filters. What may hide in one is not sent where addresses are cut: there
+ * it is made anew. */
+static int dnstap__put_sifted(dnstap_tap *tap, dnstap__ring *r, const dnstap_bytes *payload,
+                              size_t *bytes)
+{
+    const dnstap__filter *f = DNSTAP__FILTER(tap);
+    dnstap__sieve sieve;
+    dnstap_message m;
+    dnstap_policy policy;
+
+    if (dnstap_decode(&m, &policy, payload->data, payload->size) < 0 || !DNSTAP__HAS(&m, type))
+        return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
+    if (f->cuts) return dnstap__put(tap, r, &m, bytes);
+    if (!dnstap__wanted(f->types, m.type)) return dnstap__keep_back(r, DNSTAP__BY_TYPE);
+    sieve = dnstap__sift(f, &m, &r->tally->dice);
+    if (sieve != DNSTAP__SIEVES) return dnstap__keep_back(r, sieve);
+    return dnstap__put_whole(tap, r, payload, bytes);
+}
+#else
+#define dnstap__put_sifted(tap, r, payload, bytes) dnstap__put_whole(tap, r, payload, bytes)
+#endif
+
+static int dnstap__put_payload(dnstap_tap *tap, dnstap__ring *r, const dnstap_bytes *payload,
+                               size_t *bytes)
+{
+    if (!DNSTAP_LOAD(&tap->wants)) return dnstap__refuse(tap, r, 0);
+    if (!payload->data || !payload->size) return dnstap__refuse(tap, r, DNSTAP_BAD_MESSAGE);
+    if (DNSTAP__FILTER(tap)) return dnstap__put_sifted(tap, r, payload, bytes);
+    return dnstap__put_whole(tap, r, payload, bytes);
 }
 
 /* What is off the hot path has a message, or a payload: then m is NULL. */
@@ -11173,6 +11782,29 @@ static void dnstap__sum(const dnstap_tap *tap, size_t sums[DNSTAP__COUNTERS])
     }
 }
 
+/* What filters kept back, which is unwanted, and what they stripped. Under the lock. */
+static void dnstap__count_filtered(const dnstap_tap *tap, dnstap_status *s)
+{
+    dnstap__filter *f = DNSTAP__FILTER(tap);
+    size_t sum;
+    uint32_t i, k;
+
+    for (k = 0; f && k < sizeof f->total / sizeof *f->total; k++) {
+        for (i = 0, sum = 0; i < tap->ring_count; i++)
+            sum += DNSTAP_LOAD(&tap->rings[i].tally->count[k]);
+        f->total[k] += (size_t)(sum - f->seen[k]);
+        f->seen[k] = sum;
+        if (k < DNSTAP__SIEVES) s->unwanted += f->total[k];
+    }
+    if (!f) return;
+    s->filtered_type = f->total[DNSTAP__BY_TYPE];
+    s->filtered_rcode = f->total[DNSTAP__BY_RCODE];
+    s->filtered_zone = f->total[DNSTAP__BY_ZONE];
+    s->filtered_sample = f->total[DNSTAP__BY_SAMPLE];
+    s->filtered_hook = f->total[DNSTAP__BY_HOOK];
+    s->stripped = f->total[DNSTAP__STRIPPED];
+}
+
 /* Of a sink that is started: what it was offered, and what it has not got. Under the lock. */
 static void dnstap__count_peer(const dnstap__link *l, dnstap_peer *p)
 {
@@ -11228,6 +11860,7 @@ static void dnstap__count(dnstap_tap *tap, dnstap_status *s)
         s->sent = total[DNSTAP__OUT] - s->discarded;
     s->no_sink = total[DNSTAP__NO_SINK];
     s->unwanted = total[DNSTAP__UNWANTED];
+    dnstap__count_filtered(tap, s);
     s->dropped_full = total[DNSTAP__LOST_FULL];
     s->dropped_large = total[DNSTAP__LOST_LARGE];
     s->dropped_busy = total[DNSTAP__LOST_BUSY];
@@ -12021,6 +12654,7 @@ static int dnstap__resolve_options(dnstap__setup *s, const dnstap_options *optio
     s->version = dnstap_bytes_of(version, strlen(version));
     if ((result = dnstap__resolve_sizes(s, error)) < 0) return result;
     if ((result = dnstap__resolve_listen(s, error)) < 0) return result;
+    if ((result = dnstap__check_filter(&s->o, error)) < 0) return result;
     if (s->identity.size + s->version.size > s->o.max_message / 2)
         return dnstap__fail(
             error, DNSTAP_BAD_OPTION, 0,
@@ -12162,14 +12796,18 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, dnstap__setup *s)
     uint8_t *prefix = (uint8_t *)dnstap__take(a, prefix_size, 1), *data;
     bool fills = tap && !a->overflow;
     dnstap__extra extra;
+    dnstap__filter *filter;
+    dnstap__tally *tallies;
     uint32_t i;
 
     if (fills) dnstap__fill_tap(tap, s, prefix, prefix_size);
     if (DNSTAP__HAS_RARE) dnstap__replace_bytes(a, fills ? &tap->fixed.identity : &s->identity);
     if (DNSTAP__HAS_RARE) dnstap__replace_bytes(a, fills ? &tap->fixed.version : &s->version);
     dnstap__compile_template(&extra, a, &s->o);
+    filter = dnstap__compile_filter(a, &s->o, s->ring_count, &tallies);
     dnstap__take_options(a, fills ? &tap->options : &s->o, &s->target, s->base);
     if (fills) tap->extra = extra;
+    if (fills) tap->filter = filter;
     if (fills) tap->rings = (dnstap__ring *)memset(rings, 0, size);
     dnstap__layout_links(tap, a, s);
     if (dnstap__is(&s->target, DNSTAP__SECURE)) dnstap__layout_tls(tap, a, s);
@@ -12180,6 +12818,7 @@ static dnstap_tap *dnstap__layout(dnstap__arena *a, dnstap__setup *s)
         rings[i].size = s->o.ring_size;
         rings[i].limit = (size_t)s->o.queue * 10000u;
         rings[i].shared = i == s->o.producers;
+        rings[i].tally = tallies ? tallies + i : NULL;
         rings[i].owner = rings[i].shared;
     }
     return a->overflow ? NULL : tap;
@@ -12737,6 +13376,11 @@ static const dnstap__metric dnstap__tap_metrics[] = {
     DNSTAP__ONE(s.recorded)
     DNSTAP__HEAD("dnstap_unwanted", "counter", NULL, "Messages not to be logged, by cause.")
     DNSTAP__CAUSE("no_sink", DNSTAP__PLAIN, s.no_sink)
+    DNSTAP__CAUSE("type", DNSTAP__PLAIN, s.filtered_type)
+    DNSTAP__CAUSE("rcode", DNSTAP__PLAIN, s.filtered_rcode)
+    DNSTAP__CAUSE("zone", DNSTAP__PLAIN, s.filtered_zone)
+    DNSTAP__CAUSE("sample", DNSTAP__PLAIN, s.filtered_sample)
+    DNSTAP__CAUSE("filter", DNSTAP__PLAIN, s.filtered_hook)
     DNSTAP__CAUSE("disabled", DNSTAP__REST, s.unwanted)
     DNSTAP__HEAD("dnstap_dropped", "counter", NULL, "Messages lost before a ring, by cause.")
     DNSTAP__CAUSE("full", DNSTAP__PLAIN, s.dropped_full)
@@ -12744,6 +13388,9 @@ static const dnstap__metric dnstap__tap_metrics[] = {
     DNSTAP__CAUSE("busy", DNSTAP__PLAIN, s.dropped_busy)
     DNSTAP__CAUSE("bad", DNSTAP__PLAIN, s.dropped_bad)
     DNSTAP__CAUSE("disconnected", DNSTAP__PLAIN, s.dropped_disconnected)
+    DNSTAP__HEAD("dnstap_stripped", "counter", NULL,
+        "Messages recorded without DNS bytes in which addresses can't be cut.")
+    DNSTAP__ONE(s.stripped)
     DNSTAP__HEAD("dnstap_sent", "counter", NULL,
         "Messages handed to the kernel whole; of a tap that listens, once for each sink.")
     DNSTAP__ONE(s.sent)
@@ -14700,11 +15347,6 @@ static int dnstap__argument(dnstap__words *w)
     return result < 0 ? result : 1;
 }
 /* -- what stands behind tcp:// and tls:// -- */
-
-static unsigned char dnstap__lower(char c)
-{
-    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
-}
 
 static int dnstap__hex_digit(char c)
 {
