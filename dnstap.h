@@ -50,6 +50,7 @@
  *   >>sources       its connections, accepted or dialled
  *   >>serve         its turns, options, open, close
  *   >>words         configuration text to words, as CoreDNS cuts it
+ *   >>values        what stands behind the name of an option in it
  *   >>directive *   options from and to configuration text
  *   >>group *       taps of one configuration: what their producers do, and who is inside
  *   >>members       a group's memory, and its taps' options, coming and going
@@ -798,7 +799,8 @@ enum { DNSTAP_METADATA_MAX = 255, DNSTAP_TEMPLATE_MAX = 65535 };
  *             is text: example.org, with or without the dot at its end, \. and \046 for what is
  *             special; xn--… for what is not ASCII. Each costs a nanosecond or two
  *   sample    one in so many by chance, of what came so far: of messages with the same
- *             m.transaction all or none, and alike in each tap and process; of others each by itself
+ *             m.transaction all or none, and alike in each tap and process; of others each by
+ *             itself
  *   filter    a function, which has the last word
  *
  * anonymize_v4 and anonymize_v6 are how many bits of an address leave the process; the rest is 0:
@@ -1354,9 +1356,16 @@ DNSTAP_API void dnstap_sink_close(dnstap_sink *sink);
  *       [queue N]                                        [flush DURATION|now]
  *       [flush DURATION|now]                             [timeout DURATION]
  *       [timeout DURATION]                               [unidirectional]
- *       [unidirectional]                             }
+ *       [unidirectional]                                 and what filters, as at the left
+ *       [types TYPE ...]                             }
+ *       [rcode RCODE ...]
+ *       [zone NAME ...]
+ *       [sample N]
+ *       [anonymize V4BITS V6BITS]
  *   }
  *
+ * TYPE: CLIENT_QUERY, CQ, or its number; RCODE: NXDOMAIN, or its number; V4BITS and V6BITS: so many
+ * are kept. See >>filter for these.
  * SOCKET is an endpoint, or a path relative to the working directory. DURATION: 250ms, 2s, 1m30s.
  * Blanks and line breaks separate words; # begins a comment; "…" holds anything, with \" for a
  * quote; {$NAME} and {%NAME%} stand for variables. A "{" or "}" in quotes is a value. */
@@ -1377,7 +1386,7 @@ typedef struct dnstap_parse_options {
 } dnstap_parse_options;
 
 /* Reads the directives in text (a C string: what would stand behind a NUL byte is not seen) into
- * options, at most max, each zeroed before; their strings are in memory, for which three times the
+ * options, at most max, each zeroed before; their strings are in memory, for which five times the
  * text's length and 64 bytes are enough without variables. how may be NULL. How many there are, or
  * a negative result, with line and column in error: DNSTAP_BAD_OPTION: the text is wrong;
  * DNSTAP_NO_MEMORY. Any thread. */
@@ -4005,9 +4014,10 @@ DNSTAP_API int dnstap_decode(dnstap_message *m, dnstap_policy *policy, const voi
 /* A walk over a DNS message (RFC 1035, 4). In: its bytes, from anybody; out: sizes of names and
  * records without compression, and where the OPT record is. Always: nothing outside the bytes is
  * read, pointers lead backwards and are few, and the walk ends after so many steps. */
+enum { DNSTAP__NAME_MAX = 255 };
 #if DNSTAP__HAS_EXTRA || DNSTAP__HAS_FILTER
 enum { DNSTAP__DNS_HEADER = 12, DNSTAP__RECORD_HEADER = 10, DNSTAP__TYPE_OPT = 41 };
-enum { DNSTAP__NAME_MAX = 255, DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
+enum { DNSTAP__POINTERS_MAX = 126, DNSTAP__STEPS_MAX = 4096 };
 
 static uint32_t dnstap__get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 
@@ -4127,11 +4137,25 @@ static const uint8_t *dnstap__find_opt(const uint8_t *dns, size_t size)
     return opt ? dns + opt : NULL;
 }
 
-/* The rcode of a message of at least a header, with the part that OPT has, where it can be found. */
+/* The rcode of a message of at least a header, with OPT's part of it, where that can be found. */
 static uint32_t dnstap__rcode_of(const uint8_t *dns, size_t size)
 {
     const uint8_t *opt = dnstap__find_opt(dns, size);
     return (dns[3] & 15u) | (opt ? (uint32_t)opt[4] << 4 : 0);
+}
+#endif
+
+#if DNSTAP__HAS_EXTRA || DNSTAP__HAS_DIRECTIVE
+/* As CoreDNS writes it; NULL: it has no name. */
+static const char *dnstap__rcode_name(uint32_t rcode)
+{
+    static const char *const from_0[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN",
+                                         "NOTIMP",  "REFUSED", "YXDOMAIN", "YXRRSET",
+                                         "NXRRSET", "NOTAUTH", "NOTZONE",  "DSOTYPENI"};
+    static const char *const from_16[] = {"BADVERS", "BADKEY", "BADTIME",  "BADMODE",
+                                          "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE"};
+    if (rcode < sizeof from_0 / sizeof *from_0) return from_0[rcode];
+    return rcode - 16 < sizeof from_16 / sizeof *from_16 ? from_16[rcode - 16] : NULL;
 }
 #endif
 
@@ -4439,17 +4463,6 @@ static const char *dnstap__qclass_name(uint32_t v)
 {
     static const char *const names[] = {NULL, "IN", "CS", "CH", "HS"};
     return v < sizeof names / sizeof *names ? names[v] : v == 254 ? "NONE" : NULL;
-}
-
-static const char *dnstap__rcode_name(uint32_t rcode)
-{
-    static const char *const from_0[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN",
-                                         "NOTIMP",  "REFUSED", "YXDOMAIN", "YXRRSET",
-                                         "NXRRSET", "NOTAUTH", "NOTZONE",  "DSOTYPENI"};
-    static const char *const from_16[] = {"BADVERS", "BADKEY", "BADTIME",  "BADMODE",
-                                          "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE"};
-    if (rcode < sizeof from_0 / sizeof *from_0) return from_0[rcode];
-    return rcode - 16 < sizeof from_16 / sizeof *from_16 ? from_16[rcode - 16] : NULL;
 }
 
 DNSTAP__COLD uint8_t *dnstap__put_escaped(uint8_t *p, uint8_t c)
@@ -4842,6 +4855,19 @@ typedef struct dnstap__filter {
     size_t seen[DNSTAP__SIEVES + 1];
 } dnstap__filter;
 
+/* How many bits an option says are kept of `most`. */
+static inline uint8_t dnstap__bits_kept(uint8_t option, uint8_t most)
+{
+    if (option == DNSTAP_KEEP_NONE) return 0;
+    return option ? option : most;
+}
+
+static inline bool dnstap__are_bits(const dnstap_options *o)
+{
+    return dnstap__bits_kept(o->anonymize_v4, 32) <= 32 &&
+           dnstap__bits_kept(o->anonymize_v6, 128) <= 128;
+}
+
 /* A message without what is cut. */
 typedef struct dnstap__cut {
     dnstap_message m;
@@ -5144,13 +5170,7 @@ DNSTAP__COLD void dnstap__cut_payload(const dnstap__filter *f, uint8_t *payload,
     }
 }
 
-/* -- options -- */
-
-static uint8_t dnstap__bits_kept(uint8_t option, uint8_t most)
-{
-    if (option == DNSTAP_KEEP_NONE) return 0;
-    return option ? option : most;
-}
+/* -- what options ask for -- */
 
 /* The low bits of rcodes: 16 and 32 end as 0 does, and bit 63 stands for rcodes of each end. */
 static uint32_t dnstap__low_rcodes(uint64_t rcodes)
@@ -5208,22 +5228,18 @@ static dnstap__filter *dnstap__compile_filter(dnstap__arena *a, const dnstap_opt
     return f;
 }
 
-static int dnstap__check_bits(const char *name, unsigned bits, unsigned most, dnstap_error *error)
-{
-    if (bits <= most || bits == DNSTAP_KEEP_NONE) return DNSTAP_OK;
-    return dnstap__fail(error, DNSTAP_BAD_OPTION, 0,
-                        "%s is %u; give 1 to %u bits to keep, or DNSTAP_KEEP_NONE", name, bits,
-                        most);
-}
-
 static int dnstap__check_filter(const dnstap_options *o, dnstap_error *error)
 {
     uint8_t name[DNSTAP__NAME_MAX];
     size_t size, count;
     const char *why;
-    int result = dnstap__check_bits("anonymize_v4", o->anonymize_v4, 32, error);
-    if (result == DNSTAP_OK)
-        result = dnstap__check_bits("anonymize_v6", o->anonymize_v6, 128, error);
+    int result = DNSTAP_OK;
+    if (!dnstap__are_bits(o))
+        result = dnstap__fail(
+            error, DNSTAP_BAD_OPTION, 0,
+            "anonymize_v4 is %u, anonymize_v6 %u; give at most 32 and 128 bits to "
+            "keep, or DNSTAP_KEEP_NONE",
+            (unsigned)o->anonymize_v4, (unsigned)o->anonymize_v6);
     for (count = 0; result == DNSTAP_OK && o->zones && o->zones[count]; count++) {
         why = dnstap__read_name(o->zones[count], name, &size);
         if (why)
@@ -5253,6 +5269,7 @@ static int dnstap__check_filter(const dnstap_options *o, dnstap_error *error)
                         "this build has no filters; leave types, rcodes, zones, sample, filter "
                         "and anonymize out");
 }
+#define dnstap__read_name(text, out, size) ((void)(text), (void)(out), *(size) = 0, (char *)NULL)
 #define dnstap__sift(f, m, dice) ((void)(f), DNSTAP__SIEVES)
 #define dnstap__cut_message(f, m, full, cut) ((void)(f))
 #define dnstap__cut_payload(f, payload, size) ((void)(f))
@@ -9986,8 +10003,9 @@ struct dnstap_tap {
  * compiler leaves out what only they need, and the loops over a tap's one link. */
 #define DNSTAP__LISTENING_TAP(tap) (DNSTAP__HAS_LISTEN && (tap)->options.listen)
 #define DNSTAP__LOOP_HOOK(tap, hook) (DNSTAP__HAS_LOOP && (tap)->options.hook)
-#define DNSTAP__FILTER(tap) (DNSTAP__HAS_FILTER ? (tap)->filter : NULL)
 #define DNSTAP__LINK_COUNT(tap) (DNSTAP__HAS_LISTEN ? (tap)->link_count : 1u)
+/* NULL, too, where a build has none. */
+#define DNSTAP__FILTER(tap) (DNSTAP__HAS_FILTER ? (tap)->filter : NULL)
 
 /* The states of a link: what holds in them, how long they last (T: options.timeout_ms, then
  * dnstap__give_up), and which function leads where. Any but IDLE, FINISHED and BROKEN breaks to
@@ -15066,7 +15084,7 @@ static int dnstap__no_room(dnstap__words *w)
     dnstap__object(w, DNSTAP__WRONG,
                    "the memory given, %lu bytes, is too small; give %lu, and more for the values "
                    "of variables",
-                   (unsigned long)w->size, (unsigned long)strlen(w->text) * 3 + 64);
+                   (unsigned long)w->size, (unsigned long)strlen(w->text) * 5 + 64);
     return w->error.code = DNSTAP_NO_MEMORY;
 }
 
@@ -15438,24 +15456,26 @@ static bool dnstap__take_url_apart(dnstap__url *u, const char *text)
 }
 #endif
 
-/* ---- >>directive -------------------------------------------------------------------------- */
+/* ---- >>values ----------------------------------------------------------------------------- */
 
 #if DNSTAP__HAS_DIRECTIVE
-/* Words into options, and options into words. One table has what may stand in a block: reading
- * looks names up in it, and dnstap_format walks it, so that the two can't part. What CoreDNS does
- * with endpoints is Go's net/url's doing: what is refused there is refused here, lenient or not. */
+/* What may stand in a block, and how the words behind a property's name become an option. In: the
+ * words of its line; out: the option's field, with strings and arrays in the caller's memory, or an
+ * objection. One table has all properties: reading looks names up in it, and dnstap_format walks
+ * it, so that the two can't part. */
 
 /* Who takes a property. */
 enum {
-    DNSTAP__COREDNS = 1,   /* CoreDNS has it */
-    DNSTAP__DIALLING = 2,  /* taps that connect */
-    DNSTAP__LISTENING = 4, /* taps that listen */
-    DNSTAP__SECURED = 8,   /* tls:// */
-    DNSTAP__ON_UNIX = 16   /* unix sockets */
+    DNSTAP__COREDNS = 1,     /* CoreDNS has it */
+    DNSTAP__DIALLING = 2,    /* taps that connect */
+    DNSTAP__LISTENING = 4,   /* taps that listen */
+    DNSTAP__SECURED = 8,     /* tls:// */
+    DNSTAP__ON_UNIX = 16,    /* unix sockets */
+    DNSTAP__BESIDE_FULL = 32 /* it may stand behind full, too */
 };
 
 /* What stands behind it: nothing, a word, CERT KEY and for listeners CA, a number up to `most`, an
- * octal number, a duration, or that or "now". */
+ * octal number, a duration, or that or "now"; types, rcodes, zones, two numbers of bits. */
 enum {
     DNSTAP__FLAG,
     DNSTAP__WORD,
@@ -15463,13 +15483,18 @@ enum {
     DNSTAP__NUMBER,
     DNSTAP__MODE,
     DNSTAP__TIME,
-    DNSTAP__PAUSE
+    DNSTAP__PAUSE,
+    DNSTAP__TYPES,
+    DNSTAP__RCODES,
+    DNSTAP__ZONES,
+    DNSTAP__BITS
 };
 
 typedef struct dnstap__property {
     const char *name;
     size_t at; /* of the option's field; of the first for several */
-    uint16_t kind, needs, most;
+    uint16_t kind, needs;
+    uint32_t most;
 } dnstap__property;
 
 /* clang-format off */
@@ -15484,8 +15509,8 @@ static const dnstap__property dnstap__properties[] = {
     {"tls_ca", DNSTAP__AT(ca_file), DNSTAP__WORD, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
     {"tls_cert", DNSTAP__AT(cert_file), DNSTAP__FILES, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
     {"tls_name", DNSTAP__AT(server_name), DNSTAP__WORD, DNSTAP__DIALLING | DNSTAP__SECURED, 0},
-    {"writebuffer", DNSTAP__AT(writebuffer), DNSTAP__NUMBER, 0, 1024},
-    {"queue", DNSTAP__AT(queue), DNSTAP__NUMBER, 0, 4096},
+    {"writebuffer", DNSTAP__AT(writebuffer), DNSTAP__NUMBER, DNSTAP__BESIDE_FULL, 1024},
+    {"queue", DNSTAP__AT(queue), DNSTAP__NUMBER, DNSTAP__BESIDE_FULL, 4096},
     {"flush", DNSTAP__AT(flush_ms), DNSTAP__PAUSE, 0, 0},
     {"timeout", DNSTAP__AT(timeout_ms), DNSTAP__TIME, 0, 0},
     {"unidirectional", DNSTAP__AT(unidirectional), DNSTAP__FLAG, 0, 0},
@@ -15493,10 +15518,273 @@ static const dnstap__property dnstap__properties[] = {
         DNSTAP__DIALLING, 0},
     {"socket_mode", DNSTAP__AT(socket_mode), DNSTAP__MODE,
         DNSTAP__LISTENING | DNSTAP__ON_UNIX, 0777},
-    {"max_sinks", DNSTAP__AT(max_sinks), DNSTAP__NUMBER, DNSTAP__LISTENING, 1024}};
+    {"max_sinks", DNSTAP__AT(max_sinks), DNSTAP__NUMBER, DNSTAP__LISTENING, 1024},
+    {"types", DNSTAP__AT(types), DNSTAP__TYPES, 0, 31},
+    {"rcode", DNSTAP__AT(rcodes), DNSTAP__RCODES, 0, 4095},
+    {"zone", DNSTAP__AT(zones), DNSTAP__ZONES, 0, DNSTAP_ZONES_MAX},
+    {"sample", DNSTAP__AT(sample), DNSTAP__NUMBER, 0, UINT32_MAX},
+    {"anonymize", DNSTAP__AT(anonymize_v4), DNSTAP__BITS, 0, 0}};
 #undef DNSTAP__AT
 /* clang-format on */
 enum { DNSTAP__PROPERTIES = sizeof dnstap__properties / sizeof *dnstap__properties };
+
+/* The word stays in memory. */
+static const char *dnstap__keep(dnstap__words *w)
+{
+    w->used += w->length + 1;
+    return w->word;
+}
+
+/* The value of a property. A lone brace is none, but for CoreDNS. */
+static int dnstap__value(dnstap__words *w, const dnstap__property *p)
+{
+    int line = w->line, column = w->column, result = dnstap__same_line(w);
+
+    if (result < 0 || (result && !w->brace)) return result;
+    if (result && w->how.lenient)
+        return dnstap__object(w, DNSTAP__WARNING, "CoreDNS takes this brace for a value");
+    w->line = line;
+    w->column = column;
+    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs a value on its line", p->name);
+}
+
+/* The word as a number from `least` to `most`, as Go's Atoi has it. */
+static int dnstap__take_number(dnstap__words *w, const char *name, uint32_t least, uint32_t most,
+                               uint32_t *out)
+{
+    const char *s = w->word + (*w->word == '+' || *w->word == '-');
+    bool good = *s && *w->word != '-';
+    uint64_t n = 0;
+
+    for (; *s; s++) {
+        good = good && *s >= '0' && *s <= '9';
+        if (good && n <= most) n = n * 10 + (uint64_t)(*s - '0');
+    }
+    if (!good || n < least || n > most)
+        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected a number from %u to %u",
+                              name, dnstap__show(w), (unsigned)least, (unsigned)most);
+    *out = (uint32_t)n;
+    return DNSTAP_OK;
+}
+
+static int dnstap__take_mode(dnstap__words *w, const dnstap__property *p, uint32_t *out)
+{
+    const char *s = w->word;
+    uint32_t mode = 0;
+
+    for (; *s >= '0' && *s <= '7' && mode <= p->most; s++) mode = mode * 8 + (uint32_t)(*s - '0');
+    if (*s || !mode || mode > p->most)
+        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected it in octal, such as 0660",
+                              p->name, dnstap__show(w));
+    *out = mode;
+    return DNSTAP_OK;
+}
+
+/* Milliseconds of 250ms, 2s, 1m30s, 1h; 0: it is none of that, or does not fit in an int. */
+static int dnstap__duration(const char *s)
+{
+    static const char units[][3] = {"ms", "s", "m", "h"};
+    static const uint32_t ms[] = {1, 1000, 60000, 3600000};
+    const char *rest;
+    uint64_t sum = 0, n;
+    size_t i;
+
+    do {
+        for (n = 0, rest = s; *rest >= '0' && *rest <= '9' && n <= INT32_MAX; rest++)
+            n = n * 10 + (uint64_t)(*rest - '0');
+        for (i = 0; i < 3 && !dnstap__behind(rest, units[i]);) i++;
+        sum += n * ms[i];
+        if (rest == s || !dnstap__behind(rest, units[i]) || sum > INT32_MAX) return 0;
+        s = dnstap__behind(rest, units[i]);
+    } while (*s);
+    return (int)sum;
+}
+
+static int dnstap__take_duration(dnstap__words *w, const dnstap__property *p, int *out)
+{
+    bool pause = p->kind == DNSTAP__PAUSE;
+
+    *out = pause && !strcmp(w->word, "now") ? DNSTAP_FLUSH_NOW : dnstap__duration(w->word);
+    if (*out) return DNSTAP_OK;
+    return dnstap__object(w, DNSTAP__WRONG,
+                          "%s is \"%s\"; expected a duration such as 250ms, 2s or 1m30s%s", p->name,
+                          dnstap__show(w), pause ? ", or now" : "");
+}
+
+/* -- lists -- */
+
+static bool dnstap__is_word(const char *word, const char *name)
+{
+    while (*word && dnstap__lower(*word) == dnstap__lower(*name)) word++, name++;
+    return !*word && !*name;
+}
+
+static const char *dnstap__type_word(uint32_t type, bool brief)
+{
+    switch (type) {
+#define DNSTAP__X(constant, value, name, short_name) \
+    case value:                                      \
+        return brief ? short_name : name;
+        DNSTAP_MESSAGE_TYPES(DNSTAP__X)
+#undef DNSTAP__X
+    default:
+        return NULL;
+    }
+}
+
+/* The name of a number in a property's list; NULL: it has none. */
+static const char *dnstap__list_name(const dnstap__property *p, uint32_t n, bool brief)
+{
+    return p->kind == DNSTAP__TYPES ? dnstap__type_word(n, brief) : dnstap__rcode_name(n);
+}
+
+/* Which number the word is, by a name, in either case, or in digits. */
+static int dnstap__take_named(dnstap__words *w, const dnstap__property *p, uint32_t *n)
+{
+    const char *name;
+    uint32_t i;
+
+    if (*w->word >= '0' && *w->word <= '9') return dnstap__take_number(w, p->name, 0, p->most, n);
+    for (i = 0; i < 64; i++) {
+        *n = i / 2;
+        name = dnstap__list_name(p, *n, i % 2);
+        if (name && dnstap__is_word(w->word, name)) return DNSTAP_OK;
+    }
+    return dnstap__object(w, DNSTAP__WRONG, "%s has \"%s\"; expected %s, or a number up to %u",
+                          p->name, dnstap__show(w),
+                          p->kind == DNSTAP__TYPES ? "CLIENT_QUERY, CQ and the like"
+                                                   : "NOERROR, NXDOMAIN and the like",
+                          (unsigned)p->most);
+}
+
+static int dnstap__take_zone(dnstap__words *w, const dnstap__property *p, uint32_t place)
+{
+    uint8_t name[DNSTAP__NAME_MAX];
+    size_t size;
+    const char *why = dnstap__read_name(w->word, name, &size);
+
+    if (why)
+        return dnstap__object(w, DNSTAP__WRONG, "%s \"%s\" is no domain name: %s", p->name,
+                              dnstap__show(w), why);
+    if (place >= p->most)
+        return dnstap__object(w, DNSTAP__WRONG, "more than %u zones; name fewer",
+                              (unsigned)p->most);
+    dnstap__keep(w);
+    return DNSTAP_OK;
+}
+
+/* How many bits of an address are kept. */
+static int dnstap__take_bits(dnstap__words *w, const dnstap__property *p, uint32_t place,
+                             dnstap_options *o)
+{
+    uint8_t *bits[] = {&o->anonymize_v4, &o->anonymize_v6};
+    uint32_t n = 0;
+    int result;
+
+    if (place > 1)
+        return dnstap__object(w, DNSTAP__WRONG, "\"%s\" is one number too many", dnstap__show(w));
+    result = dnstap__take_number(w, p->name, 0, place ? 128 : 32, &n);
+    *bits[place] = n ? (uint8_t)n : (uint8_t)DNSTAP_KEEP_NONE;
+    return result;
+}
+
+/* CERT KEY, and for taps that listen [CA]; what is more is surplus. */
+static int dnstap__take_file(dnstap__words *w, const dnstap__property *p, uint32_t place,
+                             dnstap_options *o)
+{
+    const char **files[] = {&o->cert_file, &o->key_file, &o->ca_file};
+
+    if (place < (p->needs & DNSTAP__LISTENING ? 3u : 2u)) {
+        *files[place] = dnstap__keep(w);
+        return DNSTAP_OK;
+    }
+    return dnstap__object(w, DNSTAP__ODD, "\"%s\" is one file too many", dnstap__show(w));
+}
+
+/* The word at this place of a property's list. */
+static int dnstap__take_item(dnstap__words *w, const dnstap__property *p, uint32_t place,
+                             dnstap_options *o)
+{
+    uint32_t n = 0;
+    int result;
+
+    if (p->kind == DNSTAP__FILES) return dnstap__take_file(w, p, place, o);
+    if (p->kind == DNSTAP__ZONES) return dnstap__take_zone(w, p, place);
+    if (p->kind == DNSTAP__BITS) return dnstap__take_bits(w, p, place, o);
+    result = dnstap__take_named(w, p, &n);
+    if (p->kind == DNSTAP__TYPES)
+        o->types = (place ? o->types : 0) | 1u << n;
+    else
+        o->rcodes = (place ? o->rcodes : 0) | (uint64_t)1 << (n < 63 ? n : 63);
+    return result;
+}
+
+/* The zones, `count` strings one after the other in memory, get their array behind them, before the
+ * word that was read ahead. */
+static int dnstap__keep_zones(dnstap__words *w, const char *zone, uint32_t count, dnstap_options *o)
+{
+    size_t align = sizeof(char *) - 1, need = (count + 1) * sizeof(char *);
+    size_t skip = (size_t)(0 - (size_t)(w->memory + w->used)) & align;
+    size_t word = w->unread ? w->length + 1 : 0;
+    const char **array = (const char **)(void *)(w->memory + w->used + skip);
+    uint32_t i;
+
+    if (w->size - w->used < skip + need + word) return dnstap__no_room(w);
+    memmove(w->memory + w->used + skip + need, w->memory + w->used, word);
+    w->used += skip + need;
+    if (word) w->word = w->memory + w->used;
+    for (i = 0; i < count; i++, zone += strlen(zone) + 1) array[i] = zone;
+    array[count] = NULL;
+    o->zones = array;
+    return DNSTAP_OK;
+}
+
+/* All words on the property's line. */
+static int dnstap__take_list(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
+{
+    int line = w->line, column = w->column, result;
+    uint32_t n = 0;
+    size_t from = w->used;
+    bool two = p->kind == DNSTAP__FILES || p->kind == DNSTAP__BITS;
+
+    while ((result = dnstap__argument(w)) > 0)
+        if ((result = dnstap__take_item(w, p, n++, o)) < 0) return result;
+    if (result < 0) return result;
+    if (p->kind == DNSTAP__ZONES && n) return dnstap__keep_zones(w, w->memory + from, n, o);
+    if (n >= (two ? 2u : 1u)) return DNSTAP_OK;
+    w->line = line;
+    w->column = column;
+    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs %s", p->name,
+                          p->kind == DNSTAP__FILES  ? "two files on its line, CERT and KEY"
+                          : p->kind == DNSTAP__BITS ? "two numbers on its line, V4BITS and V6BITS"
+                                                    : "values on its line");
+}
+
+static int dnstap__read_value(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
+{
+    void *field = (char *)o + p->at;
+    int result;
+
+    if (p->kind == DNSTAP__FLAG) {
+        *(bool *)field = true;
+        return DNSTAP_OK;
+    }
+    if (p->kind == DNSTAP__FILES || p->kind >= DNSTAP__TYPES) return dnstap__take_list(w, p, o);
+    if ((result = dnstap__value(w, p)) < 0) return result;
+    if (p->kind == DNSTAP__NUMBER)
+        return dnstap__take_number(w, p->name, 1, p->most, (uint32_t *)field);
+    if (p->kind == DNSTAP__MODE) return dnstap__take_mode(w, p, (uint32_t *)field);
+    if (p->kind != DNSTAP__WORD) return dnstap__take_duration(w, p, (int *)field);
+    *(const char **)field = dnstap__keep(w);
+    return DNSTAP_OK;
+}
+#endif
+
+/* ---- >>directive -------------------------------------------------------------------------- */
+
+#if DNSTAP__HAS_DIRECTIVE
+/* Words into options, and options into words. What CoreDNS does with endpoints is Go's net/url's
+ * doing: what is refused there is refused here, lenient or not. */
 
 /* How many letters must change, come or go to make one of the other (Levenshtein's distance), in
  * either case; b is one of our names. */
@@ -15550,130 +15838,6 @@ static const char *dnstap__misfit(unsigned needs, const dnstap_options *o)
         return DNSTAP__TEXT("is for tls:// only");
     if ((needs & DNSTAP__ON_UNIX) && !local) return DNSTAP__TEXT("is for unix sockets only");
     return NULL;
-}
-
-/* -- values -- */
-
-/* The word stays in memory. */
-static const char *dnstap__keep(dnstap__words *w)
-{
-    w->used += w->length + 1;
-    return w->word;
-}
-
-/* The value of a property. A lone brace is none, but for CoreDNS. */
-static int dnstap__value(dnstap__words *w, const dnstap__property *p)
-{
-    int line = w->line, column = w->column, result = dnstap__same_line(w);
-
-    if (result < 0 || (result && !w->brace)) return result;
-    if (result && w->how.lenient)
-        return dnstap__object(w, DNSTAP__WARNING, "CoreDNS takes this brace for a value");
-    w->line = line;
-    w->column = column;
-    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs a value on its line", p->name);
-}
-
-/* CERT KEY, and for taps that listen [CA]; what is more is surplus. */
-static int dnstap__take_files(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
-{
-    const char **files[] = {&o->cert_file, &o->key_file, &o->ca_file};
-    int line = w->line, column = w->column, n = 0, result;
-    const int most = p->needs & DNSTAP__LISTENING ? 3 : 2;
-
-    while ((result = dnstap__argument(w)) > 0) {
-        if (n < most)
-            *files[n++] = dnstap__keep(w);
-        else if ((result = dnstap__object(w, DNSTAP__ODD, "\"%s\" is one file too many",
-                                          dnstap__show(w))) < 0)
-            return result;
-    }
-    if (result < 0 || n >= 2) return result;
-    w->line = line;
-    w->column = column;
-    return dnstap__object(w, DNSTAP__WRONG, "\"%s\" needs two files on its line, CERT and KEY",
-                          p->name);
-}
-
-/* The word as a number, as Go's Atoi has it. */
-static int dnstap__take_number(dnstap__words *w, const char *name, uint32_t most, uint32_t *out)
-{
-    const char *s = w->word + (*w->word == '+' || *w->word == '-');
-    bool good = *s && *w->word != '-';
-    uint32_t n = 0;
-
-    for (; *s; s++) {
-        good = good && *s >= '0' && *s <= '9';
-        if (good && n <= most) n = n * 10 + (uint32_t)(*s - '0');
-    }
-    if (!good || !n || n > most)
-        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected a number from 1 to %u",
-                              name, dnstap__show(w), (unsigned)most);
-    *out = n;
-    return DNSTAP_OK;
-}
-
-static int dnstap__take_mode(dnstap__words *w, const dnstap__property *p, uint32_t *out)
-{
-    const char *s = w->word;
-    uint32_t mode = 0;
-
-    for (; *s >= '0' && *s <= '7' && mode <= p->most; s++) mode = mode * 8 + (uint32_t)(*s - '0');
-    if (*s || !mode || mode > p->most)
-        return dnstap__object(w, DNSTAP__WRONG, "%s is \"%s\"; expected it in octal, such as 0660",
-                              p->name, dnstap__show(w));
-    *out = mode;
-    return DNSTAP_OK;
-}
-
-/* Milliseconds of 250ms, 2s, 1m30s, 1h; 0: it is none of that, or does not fit in an int. */
-static int dnstap__duration(const char *s)
-{
-    static const char units[][3] = {"ms", "s", "m", "h"};
-    static const uint32_t ms[] = {1, 1000, 60000, 3600000};
-    const char *rest;
-    uint64_t sum = 0, n;
-    size_t i;
-
-    do {
-        for (n = 0, rest = s; *rest >= '0' && *rest <= '9' && n <= INT32_MAX; rest++)
-            n = n * 10 + (uint64_t)(*rest - '0');
-        for (i = 0; i < 3 && !dnstap__behind(rest, units[i]);) i++;
-        sum += n * ms[i];
-        if (rest == s || !dnstap__behind(rest, units[i]) || sum > INT32_MAX) return 0;
-        s = dnstap__behind(rest, units[i]);
-    } while (*s);
-    return (int)sum;
-}
-
-static int dnstap__take_duration(dnstap__words *w, const dnstap__property *p, int *out)
-{
-    bool pause = p->kind == DNSTAP__PAUSE;
-
-    *out = pause && !strcmp(w->word, "now") ? DNSTAP_FLUSH_NOW : dnstap__duration(w->word);
-    if (*out) return DNSTAP_OK;
-    return dnstap__object(w, DNSTAP__WRONG,
-                          "%s is \"%s\"; expected a duration such as 250ms, 2s or 1m30s%s", p->name,
-                          dnstap__show(w), pause ? ", or now" : "");
-}
-
-static int dnstap__read_value(dnstap__words *w, const dnstap__property *p, dnstap_options *o)
-{
-    void *field = (char *)o + p->at;
-    int result;
-
-    if (p->kind == DNSTAP__FLAG) {
-        *(bool *)field = true;
-        return DNSTAP_OK;
-    }
-    if (p->kind == DNSTAP__FILES) return dnstap__take_files(w, p, o);
-    if ((result = dnstap__value(w, p)) < 0) return result;
-    if (p->kind == DNSTAP__NUMBER)
-        return dnstap__take_number(w, p->name, p->most, (uint32_t *)field);
-    if (p->kind == DNSTAP__MODE) return dnstap__take_mode(w, p, (uint32_t *)field);
-    if (p->kind != DNSTAP__WORD) return dnstap__take_duration(w, p, (int *)field);
-    *(const char **)field = dnstap__keep(w);
-    return DNSTAP_OK;
 }
 
 /* The word is a property's name; what has no effect in CoreDNS is read, and forgotten. */
@@ -15790,10 +15954,10 @@ static int dnstap__take_argument(dnstap__words *w, int place, dnstap_options *o)
     if (place == 0) return dnstap__take_endpoint(w, o);
     if (place == 1) return dnstap__take_full(w, o);
     if (place == 2)
-        result = dnstap__take_number(w, "writebuffer", 1024,
+        result = dnstap__take_number(w, "writebuffer", 1, 1024,
                                      o->listen ? &ignored : &o->writebuffer);
     if (place == 3)
-        result = dnstap__take_number(w, "queue", 4096, o->listen ? &ignored : &o->queue);
+        result = dnstap__take_number(w, "queue", 1, 4096, o->listen ? &ignored : &o->queue);
     if (result < 0 || (place < 4 && !o->listen)) return result;
     return dnstap__object(w, DNSTAP__ODD, "\"%s\" is a word too many%s", dnstap__show(w),
                           place < 4 ? "; a tap that listens has queue N in its block" : "");
@@ -15934,10 +16098,12 @@ static const char *dnstap__number_word(const dnstap__property *p, long n, char *
 
     if (p->kind == DNSTAP__MODE)
         dnstap__print(out, size, "0%lu%lu%lu", v >> 6, v >> 3 & 7, v & 7);
+    else if (p->kind == DNSTAP__NUMBER)
+        dnstap__print(out, size, "%lu", v);
     else if (n < 0)
         dnstap__print(out, size, "now");
     else
-        dnstap__print(out, size, "%lu%s", v, p->kind == DNSTAP__NUMBER ? "" : "ms");
+        dnstap__print(out, size, "%lums", v);
     return n ? out : NULL;
 }
 
@@ -15962,10 +16128,53 @@ static bool dnstap__words_of(const dnstap__property *p, const dnstap_options *o,
     case DNSTAP__MODE:
         words[0] = dnstap__number_word(p, (long)*(const uint32_t *)field, number, size);
         break;
+    case DNSTAP__TYPES:
+        return o->types != 0;
+    case DNSTAP__RCODES:
+        return o->rcodes != 0;
+    case DNSTAP__ZONES:
+        return o->zones && *o->zones;
+    case DNSTAP__BITS:
+        return o->anonymize_v4 || o->anonymize_v6;
     default:
         words[0] = dnstap__number_word(p, *(const int *)field, number, size);
     }
     return words[0] != NULL;
+}
+
+static void dnstap__write_list_number(dnstap__page *page, const char *name, uint32_t n)
+{
+    char digits[16];
+
+    dnstap__print(digits, sizeof digits, "%u", (unsigned)n);
+    dnstap__write_word(page, name ? name : digits);
+}
+
+static void dnstap__write_zones(dnstap__page *page, const char *const *zones)
+{
+    uint8_t name[DNSTAP__NAME_MAX];
+    size_t size, i;
+
+    for (i = 0; zones[i]; i++) {
+        page->bad = page->bad || i >= DNSTAP_ZONES_MAX || dnstap__read_name(zones[i], name, &size);
+        dnstap__write_word(page, zones[i]);
+    }
+}
+
+/* What a property has besides words of its own. */
+static void dnstap__write_list(dnstap__page *page, const dnstap__property *p,
+                               const dnstap_options *o)
+{
+    uint64_t set = p->kind == DNSTAP__TYPES ? o->types : o->rcodes;
+    uint32_t n;
+
+    if (p->kind == DNSTAP__ZONES) dnstap__write_zones(page, o->zones);
+    if (p->kind == DNSTAP__BITS) {
+        dnstap__write_list_number(page, NULL, dnstap__bits_kept(o->anonymize_v4, 32));
+        dnstap__write_list_number(page, NULL, dnstap__bits_kept(o->anonymize_v6, 128));
+    }
+    for (n = 0; n < 64 && (p->kind == DNSTAP__TYPES || p->kind == DNSTAP__RCODES); n++)
+        if (set >> n & 1) dnstap__write_list_number(page, dnstap__list_name(p, n, false), n);
 }
 
 /* Whether the property says what another has said already. */
@@ -15974,7 +16183,7 @@ static bool dnstap__is_said(const dnstap__property *p, const dnstap_options *o)
     const uint32_t *number = (const uint32_t *)(const void *)((const char *)o + p->at);
     bool certificate = p->kind == DNSTAP__FILES || p->at == offsetof(dnstap_options, ca_file);
 
-    if (p->kind == DNSTAP__NUMBER && !p->needs) return *number == 1 || (o->full && !o->listen);
+    if (p->needs & DNSTAP__BESIDE_FULL) return *number == 1 || (o->full && !o->listen);
     if (!certificate || (o->listen && !o->cert_file)) return false;
     return o->listen != ((p->needs & DNSTAP__LISTENING) != 0);
 }
@@ -15992,6 +16201,7 @@ static void dnstap__write_property(dnstap__page *page, const dnstap__property *p
     page->block = true;
     dnstap__write_string(page, p->name);
     for (i = 0; i < 3 && words[i]; i++) dnstap__write_word(page, words[i]);
+    dnstap__write_list(page, p, o);
     dnstap__write_string(page, "\n");
 }
 
@@ -16016,7 +16226,7 @@ DNSTAP_API long dnstap_format(const dnstap_options *o, char *out, size_t size)
 
     if (!o->endpoint || !dnstap__is_spelt_out(o) || o->writebuffer > 1024 || o->queue > 4096 ||
         o->flush_ms < DNSTAP_FLUSH_NOW || o->timeout_ms < 0 || o->max_sinks > 1024 ||
-        o->socket_mode > 0777 || !o->cert_file != !o->key_file)
+        o->socket_mode > 0777 || !o->cert_file != !o->key_file || !dnstap__are_bits(o))
         return DNSTAP_BAD_OPTION;
     memset(&page, 0, sizeof page);
     page.out = out;
