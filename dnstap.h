@@ -16858,7 +16858,7 @@ typedef struct dnstap__change {
     dnstap__member *members[DNSTAP_GROUP_MAX]; /* that stays for it, or comes */
 } dnstap__change;
 
-static bool dnstap__is_chosen(const dnstap__change *c, const dnstap__member *m)
+static bool dnstap__member_chosen(const dnstap__change *c, const dnstap__member *m)
 {
     int i;
 
@@ -16875,7 +16875,7 @@ static void dnstap__choose(dnstap_group *g, dnstap__change *c)
 
     for (i = 0; i < c->count; i++)
         for (m = g->members; m < g->members + DNSTAP__PLACES && !c->members[i]; m++)
-            if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m) &&
+            if (m->stay == DNSTAP__STAYING && !dnstap__member_chosen(c, m) &&
                 dnstap__same_options(m->given, &c->options[i]))
                 c->members[i] = m;
 }
@@ -16887,7 +16887,7 @@ static dnstap__member *dnstap__lender(dnstap_group *g, const dnstap__change *c,
     dnstap__member *m;
 
     for (m = g->members; o->listen && m < g->members + DNSTAP__PLACES; m++)
-        if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m) &&
+        if (m->stay == DNSTAP__STAYING && !dnstap__member_chosen(c, m) &&
             dnstap__same_place(m->given, o))
             return m;
     return NULL;
@@ -16946,7 +16946,7 @@ static unsigned dnstap__ordinal(const dnstap_group *g, const dnstap__change *c,
     unsigned ordinal = 1;
 
     while (m < g->members + DNSTAP__PLACES) {
-        if (m->stay != DNSTAP__VACANT && dnstap__is_chosen(c, m) && m->ordinal == ordinal &&
+        if (m->stay != DNSTAP__VACANT && dnstap__member_chosen(c, m) && m->ordinal == ordinal &&
             dnstap__same_text(m->given->endpoint, o->endpoint)) {
             ordinal++;
             m = g->members;
@@ -17122,7 +17122,7 @@ static void dnstap__commit(dnstap_group *g, const dnstap__change *c)
     dnstap__exchange_roster(g, c);
     for (i = 0; i < DNSTAP__PLACES; i++) {
         m = &g->members[i];
-        if (m->stay == DNSTAP__STAYING && !dnstap__is_chosen(c, m)) {
+        if (m->stay == DNSTAP__STAYING && !dnstap__member_chosen(c, m)) {
             dnstap__tell_wants(m->tap, NULL);
             DNSTAP_STORE(&g->wants[i], 0);
             m->stay = DNSTAP__LEAVING;
