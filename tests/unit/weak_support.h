@@ -1,12 +1,13 @@
 /* What the explorers of weak memory share: choices that are tried one after the other, and a walk
  * through all states that can be reached.
  *
- * The memory is that of C11's relaxed, acquire and release accesses, and so no stronger than ARM's:
- * each word has its history; a thread has a view, how far in each history it has surely come; a load
- * takes any message not older than that; a release store leaves the thread's view in its message,
- * and an acquire load that takes it joins the view. Not here is a load put off behind a later store
- * of its thread: neither acquire loads nor release stores allow it, and of others only the service
- * has such a pair, while it takes two threads for one to take what the other stores because of it. */
+ * The memory is that of C11's relaxed, acquire and release accesses, and so no stronger than
+ * ARM's: each word has its history; a thread has a view, how far in each history it has surely
+ * come; a load takes any message not older than that; a release store leaves the thread's view
+ * in its message, and an acquire load that takes it joins the view. Not here is a load put off
+ * behind a later store of its thread: neither acquire loads nor release stores allow it, and of
+ * others only the service has such a pair, while it takes two threads for one to take what the
+ * other stores because of it. */
 #ifndef WEAK_SUPPORT_H
 #define WEAK_SUPPORT_H
 
