@@ -16705,6 +16705,23 @@ static dnstap_bytes *dnstap__block_given(dnstap_options *o, size_t i)
     return (dnstap_bytes *)(void *)((char *)o + dnstap__blocks_given[i]);
 }
 
+/* The list of zones, whose last is NULL. */
+static const char *const *dnstap__take_zones(dnstap__arena *a, const char *const *zones)
+{
+    size_t count = 0, i;
+    const char **copy;
+
+    while (zones && zones[count]) count++;
+    copy = (const char **)(zones ? dnstap__take(a, (count + 1) * sizeof *copy, sizeof *copy)
+                                 : NULL);
+    for (i = 0; zones && i <= count; i++) {
+        const char *zone = dnstap__take_string(a, zones[i]);
+
+        if (copy) copy[i] = zone;
+    }
+    return copy;
+}
+
 /* A copy, with all that it points to. */
 static dnstap_options *dnstap__take_given(dnstap__arena *a, const dnstap_options *options)
 {
@@ -16716,6 +16733,7 @@ static dnstap_options *dnstap__take_given(dnstap__arena *a, const dnstap_options
         *dnstap__text_given(&copy, i) = dnstap__take_string(a, *dnstap__text_given(&copy, i));
     for (i = 0; i < DNSTAP__BLOCKS_GIVEN; i++)
         *dnstap__block_given(&copy, i) = dnstap__take_bytes(a, *dnstap__block_given(&copy, i));
+    copy.zones = dnstap__take_zones(a, copy.zones);
     transport = copy.transport ? dnstap__take(a, sizeof *copy.transport, sizeof(uint64_t)) : NULL;
     if (transport) memcpy(transport, copy.transport, sizeof *copy.transport);
     copy.transport = (const dnstap_transport *)transport;
@@ -16733,6 +16751,15 @@ static bool dnstap__same_transport(const dnstap_transport *a, const dnstap_trans
     return a && b ? memcmp(a, b, sizeof *a) == 0 : a == b;
 }
 
+static bool dnstap__same_zones(const char *const *a, const char *const *b)
+{
+    size_t i = 0;
+
+    if (!a || !b) return a == b;
+    while (a[i] && dnstap__same_text(a[i], b[i])) i++;
+    return !a[i] && !b[i];
+}
+
 static bool dnstap__same_bytes(const dnstap_bytes *a, const dnstap_bytes *b)
 {
     if (!a->data || !b->data) return a->data == b->data;
@@ -16744,7 +16771,8 @@ static bool dnstap__same_bytes(const dnstap_bytes *a, const dnstap_bytes *b)
 static bool dnstap__same_options(const dnstap_options *a, const dnstap_options *b)
 {
     dnstap_options x, y;
-    bool same = dnstap__same_transport(a->transport, b->transport);
+    bool same = dnstap__same_transport(a->transport, b->transport) &&
+                dnstap__same_zones(a->zones, b->zones);
     size_t i;
 
     memcpy(&x, a, sizeof x);
@@ -16759,6 +16787,7 @@ static bool dnstap__same_options(const dnstap_options *a, const dnstap_options *
         memset(dnstap__block_given(&y, i), 0, sizeof(dnstap_bytes));
     }
     x.transport = y.transport = NULL;
+    x.zones = y.zones = NULL;
     x.line = y.line = 0;
     x.coredns = y.coredns = false;
     return same && !memcmp(&x, &y, sizeof x);

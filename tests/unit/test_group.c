@@ -266,6 +266,8 @@ static void test_texts_and_blocks_are_compared_by_what_is_in_them(void **state)
 {
     static dnstap_options a, b;
     char one[] = "text", two[] = "text", other[] = "texts";
+    const char *const zones[] = {one, NULL}, *const same[] = {two, NULL};
+    const char *const longer[] = {two, other, NULL};
     size_t i;
 
     (void)state;
@@ -277,6 +279,12 @@ static void test_texts_and_blocks_are_compared_by_what_is_in_them(void **state)
         *dnstap__text_given(&b, i) = two;
         assert_true(dnstap__same_options(&a, &b));
     }
+    a.zones = zones;
+    assert_false(dnstap__same_options(&a, &b));
+    b.zones = longer;
+    assert_false(dnstap__same_options(&a, &b));
+    b.zones = same;
+    assert_true(dnstap__same_options(&a, &b));
     for (i = 0; i < DNSTAP__BLOCKS_GIVEN; i++) {
         *dnstap__block_given(&a, i) = dnstap_bytes_of(one, 4);
         assert_false(dnstap__same_options(&a, &b));
