@@ -1848,7 +1848,7 @@ static void dnstap__folder_of(const char *path, char out[DNSTAP__PATH_SIZE])
 }
 
 /* Whether a file could be made where there is none: 0, or errno. */
-static int dnstap__may_make(const char *path)
+DNSTAP__COLD int dnstap__may_make(const char *path)
 {
     char folder[DNSTAP__PATH_SIZE];
 
@@ -6294,7 +6294,7 @@ static int dnstap__file_try(dnstap__file *f, mode_t mode)
 /* What open(2) would say of a new file. A link to nowhere is made where it leads. */
 static int dnstap__file_try_new(dnstap__file *f)
 {
-    char path[DNSTAP__PATH_SIZE], link[DNSTAP__PATH_SIZE];
+    char path[DNSTAP__PATH_SIZE], link[1024]; /* longer ones are left for the open itself */
     size_t n = strlen(f->path), at;
     ssize_t length;
     int links = 0;
@@ -6304,7 +6304,7 @@ static int dnstap__file_try_new(dnstap__file *f)
     path[n] = '\0';
     while (links++ < 40 && (length = readlink(path, link, sizeof link)) > 0) {
         at = *link == '/' || !strrchr(path, '/') ? 0 : (size_t)(strrchr(path, '/') + 1 - path);
-        if (at + (size_t)length >= sizeof path) break;
+        if (length == (ssize_t)sizeof link || at + (size_t)length >= sizeof path) break;
         memcpy(path + at, link, (size_t)length);
         path[at + (size_t)length] = '\0';
         n = at + (size_t)length;
