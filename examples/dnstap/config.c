@@ -115,7 +115,7 @@ static int parse(const char *data, char **memory, dnstap_options *taps, bool len
     how.lenient = lenient;
     how.warning = note_warning;
     how.user = &warnings;
-    for (size_t size = 3 * strlen(data) + 64; size <= MEMORY_MOST; size *= 4) {
+    for (size_t size = 5 * strlen(data) + 64; size <= MEMORY_MOST; size *= 4) {
         warnings.size = 0;
         free(*memory);
         *memory = (char *)malloc(size);

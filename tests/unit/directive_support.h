@@ -78,7 +78,7 @@ HELPER int read_within(reading *r, const char *text, int lenient, size_t size)
 
 HELPER int read_text(reading *r, const char *text, int lenient)
 {
-    return read_within(r, text, lenient, 3 * strlen(text) + 64 + 4096);
+    return read_within(r, text, lenient, 5 * strlen(text) + 64 + 4096);
 }
 
 HELPER bool same_string(const char *a, const char *b)

@@ -205,6 +205,9 @@ HELPER void check_books(dnstap_tap *tap)
     assert_int_equal(s.dropped, s.dropped_full + s.dropped_large + s.dropped_busy + s.dropped_bad +
                                     s.dropped_disconnected);
     assert_int_equal(s.recorded, s.sent + s.queued + s.discarded);
+    assert_true(s.unwanted >= s.no_sink + s.filtered_type + s.filtered_rcode + s.filtered_zone +
+                                  s.filtered_sample + s.filtered_hook);
+    assert_true(s.recorded >= s.stripped);
 }
 
 static struct {

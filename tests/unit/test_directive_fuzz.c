@@ -219,7 +219,7 @@ static unsigned taken, refused, starved;
 
 static void check_text(const char *text)
 {
-    size_t enough = 3 * strlen(text) + 64;
+    size_t enough = 5 * strlen(text) + 64;
 
     read_text(&strict, text, STRICT);
     read_text(&lenient, text, LENIENT);
