@@ -12,7 +12,7 @@
 static const char usage[] = /* fits a screen, 24 lines of 80; the rest is dnstap(1)'s */
     "usage: dnstap INPUT... [OUTPUT]... [FORMAT]    or: dnstap --check-config FILE\n"
     "Receives DNS events as dnstap, and prints or stores them.\n"
-    "inputs: -r FILE    read a Frame Streams file (-: standard input; --follow: grows)\n"
+    "inputs: -r FILE    read a Frame Streams file (-: standard input; --follow it)\n"
     "        -u PATH    listen on a unix socket (--socket-mode 0660 --socket-group G)\n"
     "        -l WHERE   listen on HOST:PORT, :PORT (all addresses), tls://HOST:PORT\n"
     "        -c WHERE   connect to a tap that listens there, or on unix://PATH\n"
