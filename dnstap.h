@@ -16347,6 +16347,9 @@ struct dnstap_group {
     uint8_t *memory;             /* the caller's, or NULL: each piece is allocated */
     size_t memory_size, floor;   /* floor: what the group takes of it */
     dnstap__block block;         /* of the group itself */
+#if DNSTAP__HAS_METRICS
+    dnstap__figures figures[DNSTAP_GROUP_MAX]; /* for metrics, under `list`: too much for a stack */
+#endif
 };
 
 /* -- producers -- */
@@ -17510,7 +17513,6 @@ DNSTAP_API int dnstap_group_get_status(dnstap_group *g, dnstap_group_tap *taps, 
 
 DNSTAP_API long dnstap_group_metrics(dnstap_group *g, char *out, size_t size)
 {
-    dnstap__figures figures[DNSTAP_GROUP_MAX];
     dnstap__subject subjects[DNSTAP_GROUP_MAX];
     const dnstap__roster *r;
     uint32_t i;
@@ -17519,8 +17521,8 @@ DNSTAP_API long dnstap_group_metrics(dnstap_group *g, char *out, size_t size)
     dnstap__mutex_lock(&g->list);
     r = dnstap__roster_of(g);
     for (i = 0; i < r->count; i++) {
-        dnstap__take_figures(r->taps[i], &figures[i]);
-        subjects[i] = dnstap__tap_subject(r->taps[i], &figures[i]);
+        dnstap__take_figures(r->taps[i], &g->figures[i]);
+        subjects[i] = dnstap__tap_subject(r->taps[i], &g->figures[i]);
         subjects[i].ordinal = dnstap__member_at(g, r, i)->ordinal;
     }
     length = dnstap__write_tap_metrics(subjects, r->count, out, size);
