@@ -1483,8 +1483,10 @@ typedef struct dnstap_group_tap {
 } dnstap_group_tap;
 /* The taps in the order of the configuration, at most max; returns how many. Any thread. */
 DNSTAP_API int dnstap_group_get_status(dnstap_group *group, dnstap_group_tap *taps, int max);
+#if DNSTAP__HAS_METRICS
 /* As dnstap_metrics, of all of them: the label `tap` is dnstap_group_tap's name. Any thread. */
 DNSTAP_API long dnstap_group_metrics(dnstap_group *group, char *out, size_t size);
+#endif
 
 #ifdef __cplusplus
 }
@@ -17000,7 +17002,7 @@ static dnstap_options *dnstap__layout_member(dnstap__arena *a, const dnstap_opti
     return a->overflow ? NULL : given;
 }
 
-static size_t dnstap__member_size(const dnstap_options *o)
+DNSTAP__COLD size_t dnstap__member_size(const dnstap_options *o)
 {
     dnstap__arena a;
     size_t tap_size;
@@ -17511,6 +17513,7 @@ DNSTAP_API int dnstap_group_get_status(dnstap_group *g, dnstap_group_tap *taps, 
     return n;
 }
 
+#if DNSTAP__HAS_METRICS
 DNSTAP_API long dnstap_group_metrics(dnstap_group *g, char *out, size_t size)
 {
     dnstap__subject subjects[DNSTAP_GROUP_MAX];
@@ -17529,6 +17532,7 @@ DNSTAP_API long dnstap_group_metrics(dnstap_group *g, char *out, size_t size)
     dnstap__mutex_unlock(&g->list);
     return length;
 }
+#endif
 
 /* -- beginning and end -- */
 

@@ -28,7 +28,7 @@ static const char usage[] =
     "SIGTERM and SIGINT end it. Exit status: 0 all well, 1 it could not begin, 2 usage.\n";
 
 static char config[1 << 16], strings[5 * sizeof config + 64]; /* the taps, as text */
-static struct wish {                           /* of --tap and --listen */
+static struct wish {                                          /* of --tap and --listen */
     const char *socket;
     bool listens;
 } wishes[TAPS_MAX];

@@ -1,6 +1,5 @@
-/* What the tests of filters share: DNS messages made by hand, and a tap whose messages are read from
- * a real sink on a unix socket, with all the bytes of their payloads. Include it instead of
- * dnstap.h. */
+/* What the tests of filters share: DNS messages made by hand, and a tap whose messages a real sink
+ * reads on a unix socket, with all the bytes of their payloads. Include it instead of dnstap.h. */
 #ifndef FILTER_SUPPORT_H
 #define FILTER_SUPPORT_H
 

@@ -52,7 +52,7 @@ static void test_bit_31_is_of_all_types_above(void **state)
     world_close();
 }
 
-/* What a disabled tap does not log is not a filter's doing, nor is what a filter keeps back lost. */
+/* What a disabled tap does not log is no filter's doing, nor is what a filter keeps back lost. */
 static void test_causes_are_told_apart(void **state)
 {
     dnstap_options o;
