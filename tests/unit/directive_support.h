@@ -86,6 +86,18 @@ HELPER bool same_string(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+HELPER bool same_zones(const char *const *a, const char *const *b)
+{
+    while (a && b && *a && *b && strcmp(*a, *b) == 0) a++, b++;
+    return (a ? *a : NULL) == (b ? *b : NULL);
+}
+
+/* How many bits are kept is the same. */
+HELPER bool same_bits(uint8_t a, uint8_t b, uint8_t most)
+{
+    return (a ? a : most) == (b ? b : most);
+}
+
 /* All that a directive can say is the same. */
 HELPER bool same_options(const dnstap_options *a, const dnstap_options *b)
 {
@@ -97,7 +109,10 @@ HELPER bool same_options(const dnstap_options *a, const dnstap_options *b)
            a->unidirectional == b->unidirectional && a->writebuffer == b->writebuffer &&
            a->drop_when_disconnected == b->drop_when_disconnected && a->queue == b->queue &&
            a->flush_ms == b->flush_ms && a->timeout_ms == b->timeout_ms &&
-           a->socket_mode == b->socket_mode && a->max_sinks == b->max_sinks;
+           a->socket_mode == b->socket_mode && a->max_sinks == b->max_sinks &&
+           a->types == b->types && a->rcodes == b->rcodes && same_zones(a->zones, b->zones) &&
+           a->sample == b->sample && same_bits(a->anonymize_v4, b->anonymize_v4, 32) &&
+           same_bits(a->anonymize_v6, b->anonymize_v6, 128);
 }
 
 #endif

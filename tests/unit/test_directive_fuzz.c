@@ -84,6 +84,17 @@ static const char *const pieces[] = {"{",
                                      "drop_when_disconnected ",
                                      "socket_mode 0660 ",
                                      "max_sinks 9 ",
+                                     "types CQ client_response 15 ",
+                                     "types ",
+                                     "rcode NXDOMAIN 3 4095 ",
+                                     "rcode ",
+                                     "zone . a\nzone a.b ",
+                                     "zone ",
+                                     "zone a. b. c. d. e. f. g. h. ",
+                                     "\\046.",
+                                     "sample 10 ",
+                                     "anonymize 24 0 ",
+                                     "anonymize 32\n",
                                      "tcp://h:1 ",
                                      "tls://[::1]:1 ",
                                      "unix://",
@@ -277,6 +288,7 @@ static void random_options(dnstap_options *o)
     static const char *const endpoints[] = {
         "/s",        "/a b\"#c",        "unix://x.sock",  "unix:///t\\", "tcp://127.0.0.1:1",
         "tls://h:1", "tls://[::1]:853", "file:///x.fstrm"};
+    static const char *const zones[] = {"a.b", ".", "\\000\\\".c.", "#x", NULL};
     bool secure;
 
     memset(o, 0, sizeof *o);
@@ -295,6 +307,12 @@ static void random_options(dnstap_options *o)
     if (o->listen && (*o->endpoint == '/' || *o->endpoint == 'u'))
         o->socket_mode = rnd(2) ? 0 : 1 + rnd(0777);
     if (!o->listen) o->drop_when_disconnected = rnd(2);
+    if (rnd(3) == 0) o->types = 1u << rnd(32) | 1u << rnd(32);
+    if (rnd(3) == 0) o->rcodes = (uint64_t)1 << rnd(64) | (uint64_t)1 << rnd(24);
+    if (rnd(3) == 0) o->sample = rnd(2) ? UINT32_MAX : 1 + rnd(9);
+    if (rnd(3) == 0) o->anonymize_v4 = rnd(4) ? (uint8_t)rnd(33) : (uint8_t)DNSTAP_KEEP_NONE;
+    if (rnd(3) == 0) o->anonymize_v6 = rnd(4) ? (uint8_t)rnd(129) : (uint8_t)DNSTAP_KEEP_NONE;
+    if (rnd(3) == 0) o->zones = zones + rnd(5);
     secure = strncmp(o->endpoint, "tls", 3) == 0;
     if (secure) o->skipverify = rnd(2);
     if (secure && (o->cert_file = any_string(3)) != NULL)

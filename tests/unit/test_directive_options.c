@@ -57,6 +57,53 @@ static void test_what_listening_taps_have_more(void **state)
     assert_false(r.taps[0].coredns);
 }
 
+static void test_filters_are_words(void **state)
+{
+    const dnstap_options *o = tap_of("dnstap /s full {\n types CLIENT_QUERY cr 20 31\n"
+                                     " rcode NXDOMAIN badvers 0 62 63 4095\n"
+                                     " zone example.org \"b\\032.c\" .\n sample 4294967295\n"
+                                     " anonymize 24 0\n identity i\n}");
+
+    (void)state;
+    assert_int_equal(o->types, 1u << 5 | 1u << 6 | 1u << 20 | 1u << 31);
+    assert_true(o->rcodes == (1 | 8 | 1 << 16 | (uint64_t)3 << 62));
+    assert_string_equal(o->zones[0], "example.org");
+    assert_string_equal(o->zones[1], "b\\032.c");
+    assert_string_equal(o->zones[2], ".");
+    assert_null(o->zones[3]);
+    assert_true(o->sample == UINT32_MAX);
+    assert_int_equal(o->anonymize_v4, 24);
+    assert_int_equal(o->anonymize_v6, DNSTAP_KEEP_NONE);
+    assert_string_equal(o->identity, "i");
+    assert_false(o->coredns);
+    o = tap_of("dnstap listen /s {\n zone a\n zone b c\n types CQ\n types CR\n}");
+    assert_int_equal(r.warnings, 2); /* the last counts */
+    assert_string_equal(o->zones[0], "b");
+    assert_string_equal(o->zones[1], "c");
+    assert_null(o->zones[2]);
+    assert_int_equal(o->types, 1u << 6);
+}
+
+/* Each zone takes a pointer, too. */
+static void test_zones_have_room_in_memory(void **state)
+{
+    char text[4096] = "dnstap s {\n zone";
+    const size_t enough = 5 * (strlen(text) + 2 * DNSTAP_ZONES_MAX + 4) + 64;
+    size_t i, size;
+
+    (void)state;
+    for (i = 0; i < DNSTAP_ZONES_MAX; i++) strcat(text, " .");
+    strcat(text, "\n}");
+    assert_int_equal(read_within(&r, text, STRICT, enough), 1);
+    for (i = 0; r.taps[0].zones[i]; i++) assert_string_equal(r.taps[0].zones[i], ".");
+    assert_int_equal(i, DNSTAP_ZONES_MAX);
+    for (size = 0; size < 200; size++)
+        if (read_within(&r, "dnstap s {\n zone a b\n zone c\n}", STRICT, size) != 1)
+            assert_int_equal(r.count, DNSTAP_NO_MEMORY);
+    strcpy(strstr(text, "\n}"), " .\n}");
+    must_refuse(text, "more than 1024 zones");
+}
+
 static void test_defaults_are_the_specifications(void **state)
 {
     const dnstap_options *o = tap_of("dnstap /s");
@@ -96,6 +143,23 @@ static const struct {
     {"dnstap /s {\n timeout 597h\n}", "expected a duration"},
     {"dnstap /s {\n timeout 99999999999999999999ms\n}", "expected a duration"},
     {"dnstap /s {\n timeout \"\"\n}", "expected a duration"},
+    {"dnstap /s {\n types\n}", "\"types\" needs values on its line"},
+    {"dnstap /s {\n types CQ CLIENT_QERY\n}",
+     "line 2, column 11: types has \"CLIENT_QERY\"; expected CLIENT_QUERY, CQ and the like"},
+    {"dnstap /s {\n types 32\n}", "types is \"32\"; expected a number from 0 to 31"},
+    {"dnstap /s {\n rcode NXDOMAN\n}", "rcode has \"NXDOMAN\"; expected NOERROR, NXDOMAIN"},
+    {"dnstap /s {\n rcode 4096\n}", "expected a number from 0 to 4095"},
+    {"dnstap /s {\n zone\n}", "\"zone\" needs values on its line"},
+    {"dnstap /s {\n zone a b..c\n}",
+     "line 2, column 9: zone \"b..c\" is no domain name: a label is empty"},
+    {"dnstap /s {\n zone \"\"\n}", "zone \"\" is no domain name: it is empty"},
+    {"dnstap /s {\n sample 0\n}", "sample is \"0\"; expected a number from 1 to 4294967295"},
+    {"dnstap /s {\n sample 4294967296\n}", "expected a number from 1 to 4294967295"},
+    {"dnstap /s {\n anonymize 24\n}", "\"anonymize\" needs two numbers on its line"},
+    {"dnstap /s {\n anonymize 33 48\n}", "anonymize is \"33\"; expected a number from 0 to 32"},
+    {"dnstap /s {\n anonymize 24 129\n}", "expected a number from 0 to 128"},
+    {"dnstap /s {\n anonymize 24 48 64\n}", "\"64\" is one number too many"},
+    {"dnstap /s {\n anonimize 24 48\n}", "did you mean \"anonymize\"?"},
     {"dnstap listen file:///x", "has none of the schemes"},
     {"dnstap /s {\n tsl_name n\n}", "did you mean \"tls_name\"?"},
     {"dnstap /s {\n drop_when_disconected\n}", "did you mean \"drop_when_disconnected\"?"},
@@ -112,7 +176,9 @@ static void test_what_does_not_go_together_is_refused(void **state)
 
 static void test_lenient_knows_only_what_coredns_knows(void **state)
 {
-    static const char *const more[] = {"tls_ca a", "flush 1s", "unidirectional", "queue 3"};
+    static const char *const more[] = {"tls_ca a", "flush 1s", "unidirectional",
+                                       "queue 3",  "types CQ", "zone a",
+                                       "rcode 0",  "sample 2", "anonymize 1 1"};
     char text[80];
     size_t i;
 
@@ -249,6 +315,27 @@ static void test_options_are_written_as_a_directive(void **state)
     must_format(&o, "dnstap listen unix:///s full {\n    writebuffer 2\n    socket_mode 0600\n}\n");
 }
 
+static void test_filters_are_written(void **state)
+{
+    static const char *const zones[] = {"example.org", "a#b", NULL};
+    dnstap_options o;
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.endpoint = "/s";
+    o.full = true;
+    o.zones = zones + 2; /* none */
+    must_format(&o, "dnstap /s full\n");
+    o.zones = zones;
+    o.types = 1u << 5 | 1u << 30 | 1u << 31;
+    o.rcodes = (uint64_t)1 << 3 | (uint64_t)1 << 63;
+    o.sample = UINT32_MAX;
+    o.anonymize_v4 = DNSTAP_KEEP_NONE;
+    must_format(&o, "dnstap /s full {\n    types CLIENT_QUERY 30 31\n    rcode NXDOMAIN 63\n"
+                    "    zone example.org \"a#b\"\n    sample 4294967295\n"
+                    "    anonymize 0 128\n}\n");
+}
+
 static void must_not_format(const dnstap_options *o)
 {
     char out[600];
@@ -263,6 +350,7 @@ static void test_what_can_not_be_written_is_refused(void **state)
         NULL,          "",           "s.sock",       "unix://", "udp://h:1",  "tcp://h:x",
         "tcp://u@h:1", "tls://h:1/", "tcp://h:1%20", "full",    "tcp://[x]:1"};
     static const char *const values[] = {"a{$B}c", "{%B%}", "a \\", "# \\\""};
+    static const char *const zones[] = {"a", "b..c", NULL};
     dnstap_options base, o;
     size_t i;
 
@@ -278,6 +366,9 @@ static void test_what_can_not_be_written_is_refused(void **state)
     o = base, o.skipverify = true, must_not_format(&o);
     o = base, o.max_sinks = 1, must_not_format(&o);
     o = base, o.ca_file = "a", must_not_format(&o);
+    o = base, o.zones = zones, must_not_format(&o);
+    o = base, o.anonymize_v4 = 33, must_not_format(&o);
+    o = base, o.anonymize_v6 = 129, must_not_format(&o);
     o = base, o.listen = true, o.socket_mode = 01000, must_not_format(&o);
     base.endpoint = "tls://h:1";
     o = base, o.cert_file = "c", must_not_format(&o);
@@ -439,6 +530,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_connecting_taps_have_more),
         cmocka_unit_test(test_what_listening_taps_have_more),
+        cmocka_unit_test(test_filters_are_words),
+        cmocka_unit_test(test_zones_have_room_in_memory),
         cmocka_unit_test(test_defaults_are_the_specifications),
         cmocka_unit_test(test_what_does_not_go_together_is_refused),
         cmocka_unit_test(test_lenient_knows_only_what_coredns_knows),
@@ -447,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_more_taps_than_there_is_room_for_are_refused),
         cmocka_unit_test(test_long_words_are_taken_whole_and_shown_cut),
         cmocka_unit_test(test_options_are_written_as_a_directive),
+        cmocka_unit_test(test_filters_are_written),
         cmocka_unit_test(test_what_can_not_be_written_is_refused),
         cmocka_unit_test(test_what_coredns_finds_out_at_run_time_is_an_error_of_open),
         cmocka_unit_test(test_only_what_coredns_has_is_compared_with_it),

@@ -77,6 +77,53 @@ static void test_what_was_logged_is_told_by_cause_and_adds_up(void **state)
     dnstap_close(tap, 0);
 }
 
+static bool never(void *user, const dnstap_message *m)
+{
+    (void)user, (void)m;
+    return false;
+}
+
+/* Each filter keeps back what those before let through. */
+static void test_what_filters_keep_back_is_told_by_cause(void **state)
+{
+    static const char *const zones[] = {"a", NULL};
+    static const char *const causes[] = {"type", "rcode", "zone", "sample", "filter"};
+    char sample[80];
+    dnstap_message m;
+    dnstap_options o;
+    dnstap_tap *tap;
+    const metrics *told;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 5; i++) {
+        peer_options(&o, "/nobody");
+        if (i == 0) o.types = 1u << DNSTAP_MSG_AUTH_QUERY;
+        if (i == 1) o.rcodes = 1;
+        if (i == 2) o.zones = zones;
+        if (i == 3) o.sample = UINT32_MAX;
+        if (i == 4) o.filter = never;
+        tap = open_afresh(&o);
+        dnstap_message_start(&m, DNSTAP_MSG_CLIENT_RESPONSE);
+        m.transaction = 2;
+        assert_int_equal(dnstap_log_as(tap, 0, &m), 0);
+        told = metrics_of(tap);
+        check_sums(told);
+        snprintf(sample, sizeof sample, "dnstap_unwanted_total{tap=\"/nobody\",cause=\"%s\"}",
+                 causes[i]);
+        assert_true(metric(told, sample) == 1);
+        assert_true(metric_sum(told, "dnstap_unwanted_total") == 1);
+        dnstap_close(tap, 0);
+    }
+    peer_options(&o, "/nobody");
+    o.anonymize_v4 = 8;
+    tap = open_afresh(&o);
+    m.query_message = dnstap_bytes_of("?", 1);
+    assert_int_equal(dnstap_log_as(tap, 0, &m), 1);
+    assert_true(metric_sum(metrics_of(tap), "dnstap_stripped_total") == 1);
+    dnstap_close(tap, 0);
+}
+
 static void test_a_connection_and_its_bytes_are_told(void **state)
 {
     dnstap_status s;
@@ -166,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_logged_is_told_by_cause_and_adds_up),
+        cmocka_unit_test(test_what_filters_keep_back_is_told_by_cause),
         cmocka_unit_test(test_a_connection_and_its_bytes_are_told),
         cmocka_unit_test(test_a_listening_tap_tells_of_its_sinks),
         cmocka_unit_test(test_an_endpoint_is_escaped),
