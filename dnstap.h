@@ -357,19 +357,38 @@
  * MACROS (define them before the implementation)
  *   DNSTAP_STATIC       all functions static: for one file, the implementation's
  *   DNSTAP_API          linkage of your own           DNSTAP_ASSERT(x) default nothing
- *   DNSTAP_NO_TLS       no tls://, no BearSSL         DNSTAP_NO_SINK   no sink
- *   DNSTAP_NO_SOCKETS   no unix, tcp, tls             DNSTAP_NO_FILES  no file://
- *   DNSTAP_NO_THREADS   no dnstap_start; names are looked up when the tap opens
- *   DNSTAP_NO_MALLOC    dnstap_open_in only; names are looked up when the tap opens; no sink
- *   DNSTAP_NO_DIRECTIVE no configuration text
- *   DNSTAP_NO_TEXT      codes only: no error.text, no log lines, no names of the schema
+ *   DNSTAP_NO_X         leaves X out, and what needs it; the same in all files
+ *   DNSTAP_MINIMAL      leaves out all of these, but with DNSTAP_WITH_X not X
+ *     X           what is missing then
+ *     TEXT        texts: of errors, for the log, the schema's names; METRICS
+ *     ENDPOINT    endpoints; SOCKETS, FILES, TLS, DIRECTIVE
+ *     SOCKETS     unix, tcp, tls; LISTEN
+ *     FILES       file://
+ *     LISTEN      taps and sinks that listen, the server half of TLS
+ *     THREADS     dnstap_start; names are looked up when the tap opens
+ *     MALLOC      dnstap_open; SINK; names are looked up as above
+ *     TLS         tls://, BearSSL; RSA, CURVES
+ *     RSA         of TLS: RSA certificates and keys
+ *     CURVES      of TLS: all but P-256 and SHA-256
+ *     READER      dnstap_decode, dnstap_frame_reader; FILES, SINK, FILTER
+ *     SINK        dnstap_sink
+ *     DIRECTIVE   configuration text
+ *     METRICS     dnstap_metrics
+ *     EXTRA       templates
+ *     FILTER      options.types and what is like it: what is logged, anonymizing
+ *     DESCRIPTORS nanopb's encoder; code of ours makes the same bytes
+ *     RARE        dnstap_log of policies, own identities, longer addresses
+ *     LOOP        options.watch and timer
+ *   DNSTAP_POSIX        this system is like POSIX, though the compiler does not say so (NuttX,
+ *                       Zephyr, ESP-IDF); leave out what it lacks. DNSTAP_NO_POSIX: it is not
  *   DNSTAP_MALLOC(size), DNSTAP_FREE(memory)          default malloc and free
  *   DNSTAP_CACHE_LINE   default 64; the word's size without threads
  *   DNSTAP_LOAD, DNSTAP_STORE, DNSTAP_LOAD_ACQUIRE, DNSTAP_STORE_RELEASE, DNSTAP_EXCHANGE,
  *   DNSTAP_COMPARE_EXCHANGE, DNSTAP_COMPILER_FENCE
  *                       default __atomic builtins on size_t; define all or none
- *   Without POSIX (newlib) there are no sockets, files and threads: set options.transport,
- *   options.monotonic_ms and, for TLS, entropy and unix_time.
+ *   Without POSIX (newlib) there are no sockets, files and threads, and no malloc unless you define
+ *   DNSTAP_MALLOC: set options.transport, options.monotonic_ms and, for TLS, which is there when
+ *   <bearssl.h> is or with DNSTAP_WITH_TLS, entropy and unix_time.
  */
 #if defined(DNSTAP_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE) && \
     !defined(_DEFAULT_SOURCE)
