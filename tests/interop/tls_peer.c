@@ -467,10 +467,12 @@ static bool parse(peer *p, int argc, char **argv)
 static int load(peer *p, dnstap_error *error)
 {
     dnstap__arena arena = {NULL, 0, SIZE_MAX, false};
-    dnstap__tls_settings set = dnstap__tls_settings_of(&p->options, p->ip);
+    dnstap__tls_settings set;
     dnstap_transport lower;
     int code;
 
+    if (!p->server) p->options.ca_file = dnstap__default_ca(&p->options);
+    set = dnstap__tls_settings_of(&p->options, p->ip);
     set.endpoint = "tls_peer";
     set.server = p->server;
     (void)dnstap__tls_carve_config(&arena, &set);
