@@ -1452,7 +1452,7 @@ DNSTAP_API size_t dnstap_group_memory_size(const dnstap_options *options, int co
  * listened on, and may allocate; any thread, but not from a hook. */
 DNSTAP_API int dnstap_group_reload(dnstap_group *group, const dnstap_options *options, int count,
                                    dnstap_error *error);
-#if DNSTAP__HAS_DIRECTIVE && !defined(DNSTAP_NO_MALLOC)
+#if DNSTAP__HAS_DIRECTIVE && DNSTAP__HAS_MALLOC
 /* The same from configuration text, as dnstap_parse reads it; how->defaults has the hooks. An
  * error has the line and column. */
 DNSTAP_API dnstap_group *dnstap_group_open_text(const char *text, const dnstap_parse_options *how,
