@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 typedef struct secure {
-    const char *host;
+    char *host;
     struct addrinfo *address;
     SSL_CTX *context;
     SSL *ssl; /* NULL: no connection */
