@@ -11,7 +11,7 @@
 packages='libcmocka0 libcmocka-dev libprotobuf-c1 libprotobuf-c-dev libnanopb-dev libbearssl0
     libbearssl-dev'
 common='-std=c99 -O1 -I. -Itests/unit'
-most='codec|decode|frame|ring|message|text|edges|faults|tap_files|life|tls\.c|extra(_fuzz)?\.c'
+most='codec|decode|frame|ring|message|text|edges|faults|tap_files|life|test_tls\.c|extra(_fuzz)?\.c'
 export CMOCKA_MESSAGE_OUTPUT=TAP WINEDEBUG=-all WINEPREFIX="$build/wine"
 machines=${MACHINES-s390x i386}
 [ "$machines" != all ] ||
