@@ -302,13 +302,26 @@
  *   MiB, with full 72. Lower options.producers to the threads that log, and ring_size or queue;
  *   or, on Linux, lock only what is touched, with MCL_ONFAULT besides.
  *
+ * FILTERS
+ *   options.types, rcodes, zones, sample and filter say what is logged, and anonymize_v4 and v6 how
+ *   much of addresses leaves the process: see >>filter for what each means. All is asked before
+ *   anything is encoded, and dnstap_wants knows the types, so that you need not fill a message in.
+ *       static const char *const zones[] = {"example.org", "example.net", NULL};
+ *       options.types = 1u << DNSTAP_MSG_CLIENT_QUERY | 1u << DNSTAP_MSG_CLIENT_RESPONSE;
+ *       options.zones = zones;
+ *       options.sample = 100;                          (set m.transaction: both or none)
+ *       options.anonymize_v4 = 24, options.anonymize_v6 = 48;
+ *   As configuration text: types CQ CR, zone example.org example.net, sample 100, anonymize 24 48.
+ *
  * WHAT IS DROPPED WHEN
  *   Nothing is dropped while rings have room, connected or not: after an outage the ring's
  *   messages go first, in order. A full ring drops the new message. Each cause has its counter:
  *   full, too large, busy (the shared ring's lock), bad (can't be encoded), disconnected (only with
  *   drop_when_disconnected). dnstap_status always adds up:
  *       logged = recorded + unwanted + dropped      recorded = sent + discarded + queued
- *   and of a listening tap, in all and for each sink: offered = sent + lost + behind.
+ *   where unwanted is what was disabled, found no sink (listening), or was kept back by a filter,
+ *   each of which has its counter; and of a listening tap, in all and for each sink:
+ *       offered = sent + lost + behind
  *   `sent` means handed to the kernel whole. What the kernel still held when a sink died is lost,
  *   and nobody can count it. A connection that breaks inside a frame: the next one begins with that
  *   frame again; no frame is cut or repeated on one connection.
@@ -4959,20 +4972,26 @@ static void dnstap__flatten_name(uint8_t *out, const uint8_t *dns, size_t at)
     *out = 0;
 }
 
-/* The question's name, in room if it has pointers; NULL: there is no whole, sound question. */
-static const uint8_t *dnstap__question_name(dnstap_bytes bytes, uint8_t room[DNSTAP__NAME_MAX],
-                                            size_t *size)
+/* The question's name, where it is whole, sound, and has no pointers, as nearly all; else NULL. */
+DNSTAP__INLINE const uint8_t *dnstap__plain_name(const dnstap_bytes *bytes, size_t *size)
 {
-    const uint8_t *dns = (const uint8_t *)bytes.data;
-    size_t at = DNSTAP__DNS_HEADER, end = dnstap__min(bytes.size, at + DNSTAP__NAME_MAX);
+    const uint8_t *dns = (const uint8_t *)bytes->data;
+    size_t at = DNSTAP__DNS_HEADER, end = dnstap__min(bytes->size, at + DNSTAP__NAME_MAX);
+    if (!dns || bytes->size < DNSTAP__DNS_HEADER + 5 || !(dns[4] | dns[5])) return NULL;
+    while (at < end && dns[at] - 1u < 0x3f) at += dns[at] + 1u;
+    if (at >= end || dns[at] || bytes->size - at < 5) return NULL;
+    *size = at + 1 - DNSTAP__DNS_HEADER;
+    return dns + DNSTAP__DNS_HEADER;
+}
+
+/* The same, in room if it has pointers. */
+static const uint8_t *dnstap__question_name(const dnstap_bytes *bytes,
+                                            uint8_t room[DNSTAP__NAME_MAX], size_t *size)
+{
+    const uint8_t *dns = (const uint8_t *)bytes->data, *plain = dnstap__plain_name(bytes, size);
     dnstap__walk w;
-    if (!dns || bytes.size < DNSTAP__DNS_HEADER + 5 || !dnstap__get16(dns + 4)) return NULL;
-    while (at < end && dns[at] && dns[at] < 0x40) at += dns[at] + 1u;
-    if (at < end && !dns[at]) { /* as nearly all are */
-        *size = at + 1 - DNSTAP__DNS_HEADER;
-        return bytes.size - at >= 5 ? dns + DNSTAP__DNS_HEADER : NULL;
-    }
-    dnstap__start_walk(&w, dns, bytes.size);
+    if (plain || !dns || bytes->size < DNSTAP__DNS_HEADER || !dnstap__get16(dns + 4)) return plain;
+    dnstap__start_walk(&w, dns, bytes->size);
     *size = dnstap__walk_name(&w);
     if (!*size || w.size - w.at < 4) return NULL;
     dnstap__flatten_name(room, dns, DNSTAP__DNS_HEADER);
@@ -4980,8 +4999,8 @@ static const uint8_t *dnstap__question_name(dnstap_bytes bytes, uint8_t room[DNS
 }
 
 /* Whether the name ends in all of the zone's labels. Backwards: most names differ in the last. */
-static bool dnstap__is_below(const uint8_t *name, size_t size, const uint8_t *zone,
-                             size_t zone_size)
+DNSTAP__INLINE bool dnstap__is_below(const uint8_t *name, size_t size, const uint8_t *zone,
+                                     size_t zone_size)
 {
     size_t before = size - zone_size, at = 0, i;
     if (size < zone_size) return false;
@@ -4993,19 +5012,34 @@ static bool dnstap__is_below(const uint8_t *name, size_t size, const uint8_t *zo
 
 /* -- what is logged -- */
 
-DNSTAP__APART bool dnstap__is_in_zones(const dnstap__filter *f, const dnstap_message *m)
+DNSTAP__INLINE bool dnstap__is_in_zones(const dnstap__filter *f, const uint8_t *name, size_t size)
 {
-    bool response = dnstap_is_response(m->type);
-    const uint8_t *zone = f->zones, *end = zone + f->zones_size, *name;
+    const uint8_t *zone = f->zones, *end = zone + f->zones_size;
+    while (zone < end && !dnstap__is_below(name, size, zone + 1, *zone)) zone += *zone + 1u;
+    return zone < end;
+}
+
+/* A question that is not where it is nearly always, or has pointers. */
+DNSTAP__APART bool dnstap__is_odd_wanted(const dnstap__filter *f, const dnstap_bytes *own,
+                                         const dnstap_bytes *other, const dnstap_bytes *request)
+{
     uint8_t room[DNSTAP__NAME_MAX];
     size_t size = 0;
-    name = dnstap__question_name(response ? m->response_message : m->query_message, room, &size);
-    if (!name)
-        name = dnstap__question_name(response ? m->query_message : m->response_message, room,
-                                     &size);
-    if (!name) name = dnstap__question_name(m->request, room, &size);
-    while (name && zone < end && !dnstap__is_below(name, size, zone + 1, *zone)) zone += *zone + 1u;
-    return name && zone < end;
+    const uint8_t *name = dnstap__question_name(own, room, &size);
+    if (!name) name = dnstap__question_name(other, room, &size);
+    if (!name) name = dnstap__question_name(request, room, &size);
+    return name && dnstap__is_in_zones(f, name, size);
+}
+
+DNSTAP__APART bool dnstap__is_zone_wanted(const dnstap__filter *f, const dnstap_message *m)
+{
+    bool response = dnstap_is_response(m->type);
+    const dnstap_bytes *own = response ? &m->response_message : &m->query_message;
+    const dnstap_bytes *other = response ? &m->query_message : &m->response_message;
+    size_t size;
+    const uint8_t *name = dnstap__plain_name(own, &size);
+    return DNSTAP__LIKELY(name != NULL) ? dnstap__is_in_zones(f, name, size)
+                                        : dnstap__is_odd_wanted(f, own, other, &m->request);
 }
 
 /* OPT is looked for only when the low bits don't settle it. */
@@ -5041,7 +5075,7 @@ static dnstap__sieve dnstap__sift(const dnstap__filter *f, const dnstap_message 
 {
     if (f->rcodes && dnstap_is_response(m->type))
         if (!dnstap__is_rcode_wanted(f, m->response_message)) return DNSTAP__BY_RCODE;
-    if (f->zones_size && !dnstap__is_in_zones(f, m)) return DNSTAP__BY_ZONE;
+    if (f->zones_size && !dnstap__is_zone_wanted(f, m)) return DNSTAP__BY_ZONE;
     if (f->chance && !dnstap__is_chosen(f, m->transaction, dice)) return DNSTAP__BY_SAMPLE;
     if (f->hook && !(f->hook)(f->user, m)) return DNSTAP__BY_HOOK;
     return DNSTAP__SIEVES;
@@ -10556,29 +10590,40 @@ DNSTAP__APART int dnstap__put_dressed(dnstap_tap *tap, dnstap__ring *r, const dn
     return result;
 }
 
+/* Whether the message's type is not to be logged; whoever hears. */
+DNSTAP__INLINE bool dnstap__is_other_type(const dnstap_tap *tap, const dnstap_message *m)
+{
+    const dnstap__filter *f = DNSTAP__FILTER(tap);
+
+    return f && !dnstap__wanted(f->types, m->type) && DNSTAP_LOAD(&tap->enabled);
+}
+
 /* What is not logged without more ado: what nobody wants, what more is asked of than its type, and
- * what a template goes with. A type that is not to be logged is that, whether somebody hears. */
-DNSTAP__APART int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                                        size_t *bytes)
+ * what a template goes with. */
+DNSTAP__INLINE int dnstap__put_otherwise(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
+                                         size_t *bytes)
 {
     const dnstap__filter *f = DNSTAP__FILTER(tap);
     dnstap__sieve sieve = DNSTAP__SIEVES;
 
-    if (f && DNSTAP_LOAD(&tap->enabled) && !dnstap__wanted(f->types, m->type))
-        return dnstap__keep_back(r, DNSTAP__BY_TYPE);
+    if (dnstap__is_other_type(tap, m)) return dnstap__keep_back(r, DNSTAP__BY_TYPE);
     if (!dnstap__wanted(DNSTAP_LOAD(&tap->wants), m->type)) return dnstap__refuse(tap, r, 0);
     if (f) sieve = dnstap__sift(f, m, &r->tally->dice);
     if (sieve != DNSTAP__SIEVES) return dnstap__keep_back(r, sieve);
     return dnstap__put_dressed(tap, r, m, bytes);
 }
 
-DNSTAP__ONCE int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m,
-                             size_t *bytes)
+DNSTAP__INLINE bool dnstap__is_direct(const dnstap_tap *tap, const dnstap_message *m)
 {
-    if (DNSTAP__UNLIKELY(!dnstap__wanted(DNSTAP_LOAD(&tap->direct), m->type)))
-        return DNSTAP__HAS_EXTRA || DNSTAP__HAS_FILTER ? dnstap__put_otherwise(tap, r, m, bytes)
-                                                       : dnstap__refuse(tap, r, 0);
-    return dnstap__put_viewed(tap, r, m, NULL, false, bytes);
+    return DNSTAP__LIKELY(dnstap__wanted(DNSTAP_LOAD(&tap->direct), m->type));
+}
+
+/* Off the hot path. */
+static int dnstap__put(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m, size_t *bytes)
+{
+    if (dnstap__is_direct(tap, m)) return dnstap__put_viewed(tap, r, m, NULL, false, bytes);
+    return DNSTAP__HAS_EXTRA || DNSTAP__HAS_FILTER ? dnstap__put_otherwise(tap, r, m, bytes)
+                                                   : dnstap__refuse(tap, r, 0);
 }
 
 /* Wakes the service when it sleeps behind its mark, or the ring is full. A call may end a thread
@@ -10597,11 +10642,21 @@ DNSTAP__ONCE int dnstap__wake_behind(dnstap_tap *tap, const dnstap__ring *r, int
     return result;
 }
 
-/* The hot path. The ring is the calling thread's. */
-static int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
+/* The hot path. The ring is the calling thread's, and the message's type direct. */
+DNSTAP__INLINE int dnstap__record(dnstap_tap *tap, dnstap__ring *r, const dnstap_message *m)
 {
     size_t bytes = 0;
-    int result = dnstap__put(tap, r, m, &bytes);
+    int result = dnstap__put_viewed(tap, r, m, NULL, false, &bytes);
+
+    return dnstap__wake_behind(tap, r, result, bytes);
+}
+
+/* What is not direct. */
+DNSTAP__APART int dnstap__record_otherwise(dnstap_tap *tap, dnstap__ring *r,
+                                           const dnstap_message *m)
+{
+    size_t bytes = 0;
+    int result = dnstap__put_otherwise(tap, r, m, &bytes);
 
     return dnstap__wake_behind(tap, r, result, bytes);
 }
@@ -10692,14 +10747,28 @@ DNSTAP__COLD int dnstap__record_any(dnstap_tap *tap, const dnstap_message *m,
 }
 
 /* A thread's key holds a ring of its own, never the shared one. */
-DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
+DNSTAP__APART int dnstap__log_direct(dnstap_tap *tap, const dnstap_message *m)
 {
-    dnstap__ring *r;
+    dnstap__ring *r = dnstap__my_ring(tap);
 
-    if (DNSTAP__UNLIKELY(!tap)) return 0;
-    r = dnstap__my_ring(tap);
     return !DNSTAP__HAS_THREADS || DNSTAP__LIKELY(r != NULL) ? dnstap__record(tap, r, m)
                                                              : dnstap__record_any(tap, m, NULL);
+}
+
+DNSTAP__APART int dnstap__log_otherwise(dnstap_tap *tap, const dnstap_message *m)
+{
+    dnstap__ring *r = dnstap__my_ring(tap);
+
+    if (DNSTAP__HAS_THREADS && DNSTAP__UNLIKELY(!r)) return dnstap__record_any(tap, m, NULL);
+    if (dnstap__is_other_type(tap, m)) return dnstap__keep_back(r, DNSTAP__BY_TYPE);
+    return dnstap__record_otherwise(tap, r, m);
+}
+
+/* Only looks which way to go: what is not to be logged saves no registers for the hot path. */
+DNSTAP_API int dnstap_log(dnstap_tap *tap, const dnstap_message *m)
+{
+    if (DNSTAP__UNLIKELY(!tap)) return 0;
+    return dnstap__is_direct(tap, m) ? dnstap__log_direct(tap, m) : dnstap__log_otherwise(tap, m);
 }
 
 DNSTAP_API int dnstap_log_payload(dnstap_tap *tap, const void *payload, size_t size)
@@ -10722,6 +10791,7 @@ DNSTAP_API int dnstap_log_as(dnstap_tap *tap, uint32_t producer, const dnstap_me
 {
     if (DNSTAP__UNLIKELY(!tap)) return 0;
     if (DNSTAP__UNLIKELY(producer >= tap->producers)) return dnstap__record_stray(tap, m);
+    if (!dnstap__is_direct(tap, m)) return dnstap__record_otherwise(tap, &tap->rings[producer], m);
     return dnstap__record(tap, &tap->rings[producer], m);
 }
 
@@ -17856,6 +17926,8 @@ DNSTAP_API int dnstap_group_close(dnstap_group *g, int timeout_ms)
  *   and to configuration text; metrics; groups of taps, which reload.
  *   Added: sinks have a thread of their own (dnstap_sink_start), follow files that grow, tell apart
  *   who greets and who does not, and tell and count how each connection ended.
+ *   Added: filters (types, rcodes, zones, samples, a function), and addresses cut to so many bits;
+ *   the text of a configuration needs five times its length of memory, not three.
  *   Changed: options.receive of a sink returns DNSTAP_OK, or DNSTAP_AGAIN: later.
  *
  * ---- >>license ----------------------------------------------------------------------------

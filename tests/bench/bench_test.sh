@@ -11,7 +11,8 @@ check 'every message that was accepted arrived' env BENCH=smoke tests/bench/run 
 absent=
 for name in log log_full log_memcpy log_instructions unix_cpu unix_rate tcp_cpu tcp_rate \
     capture_rate drop_delivered paced_cpu_20k paced_cpu_500k paced_p99_500k first_after_idle \
-    idle_wakeups threads_2 extra disabled decode decode_bundle memory loop_poll loop_epoll \
+    idle_wakeups threads_2 extra disabled filtered \
+    decode decode_bundle memory loop_poll loop_epoll \
     loop_threads loop_syscalls loop_syscalls_epoll loop_syscalls_idle loop_clocks \
     listen_1 listen_4 listen_16 listen_log read_quiet read_exact; do
     grep -q "\"name\": \"$name\", .*\"ours\": -\{0,1\}[0-9]" "$build/bench/smoke.json" ||

@@ -1,6 +1,7 @@
 /* What one message costs the thread that logs it, without any sink: filling a message and
  * dnstap_log against filling and packing with protobuf-c, and against memcpy of the finished bytes;
- * what an extra of four labels adds; a message that is not wanted; the memory of a tap.
+ * what an extra of four labels adds; a message that is not wanted, or that a filter keeps back; the
+ * memory of a tap.
  * usage: cost REPETITIONS MESSAGES
  *
  * The tap's transport takes everything at once. It is serviced between batches, outside of the part
@@ -31,11 +32,11 @@ static long null_recv(void *self, void *data, size_t size, short *wants)
 }
 static void null_close(void *self) { (void)self; }
 
-static dnstap_tap *open_null(const char *template)
+/* Whatever else the options ask for. */
+static dnstap_tap *open_null(dnstap_options options)
 {
     dnstap_transport null_transport = {NULL, null_start, null_send, null_recv,
                                        NULL, null_close, NULL,      NULL};
-    dnstap_options options = {0};
     dnstap_error error;
     dnstap_tap *tap;
 
@@ -44,7 +45,6 @@ static dnstap_tap *open_null(const char *template)
     options.full = true;
     options.identity = IDENTITY;
     options.version = VERSION;
-    options.extra = template;
     tap = dnstap_open(&options, &error);
     if (!tap) {
         fprintf(stderr, "cost: %s\n", error.text);
@@ -165,7 +165,48 @@ __attribute__((noinline)) static unsigned unwanted_batch(dnstap_tap *tap, uint64
     return refused;
 }
 
-typedef enum what { LOG, LOG_FULL, LOG_EXTRA, PACK, PACK_FULL, COPY, UNWANTED, WHATS } what;
+/* Filled in before: only the filter is measured. */
+static dnstap_message filled[MIX];
+
+__attribute__((noinline)) static unsigned filtered_batch(dnstap_tap *tap, uint64_t first)
+{
+    unsigned n, refused = 0;
+
+    for (n = 0; n < BATCH; n++) refused += dnstap_log(tap, &filled[(first + n) % MIX]) == 0;
+    return refused;
+}
+
+/* Taps of which each keeps back all responses, for a reason of its own. */
+static const char *const nowhere[] = {"nowhere.example", NULL};
+static const struct {
+    const char *name;
+    dnstap_options options;
+} filters[] = {
+    {"filtered", {.types = 1u << DNSTAP_MSG_AUTH_QUERY}},
+    {"filtered_rcode", {.rcodes = (uint64_t)1 << 5}},
+    {"filtered_zone", {.zones = nowhere}},
+    {"filtered_sample", {.sample = UINT32_MAX}},
+};
+enum { FILTERS = sizeof filters / sizeof *filters };
+
+static void fill_all(void)
+{
+    size_t i;
+
+    for (i = 0; i < MIX; i++) fill_ours_full(&filled[i], next_event(events, i | 1)); /* responses */
+}
+
+typedef enum what {
+    LOG,
+    LOG_FULL,
+    LOG_EXTRA,
+    PACK,
+    PACK_FULL,
+    COPY,
+    UNWANTED,
+    WHATS,
+    FILTERED
+} what;
 
 static unsigned batch(what w, dnstap_tap *tap, uint64_t first)
 {
@@ -182,6 +223,8 @@ static unsigned batch(what w, dnstap_tap *tap, uint64_t first)
         return pack_batch_full(first);
     case COPY:
         return copy_batch(first);
+    case FILTERED:
+        return filtered_batch(tap, first);
     default:
         return unwanted_batch(tap, first);
     }
@@ -217,6 +260,17 @@ static double measure(what w, dnstap_tap *tap, uint64_t messages)
     return ((double)spent - clock * (double)(done / BATCH)) / (double)n;
 }
 
+/* What each filter costs; its tap is opened the first time. */
+static void measure_filters(dnstap_tap *taps[FILTERS], uint64_t messages)
+{
+    size_t i;
+
+    for (i = 0; i < FILTERS; i++) {
+        if (!taps[i]) measure(FILTERED, taps[i] = open_null(filters[i].options), messages);
+        row(filters[i].name, "ns", "ours", measure(FILTERED, taps[i], messages));
+    }
+}
+
 static void make_frames(void)
 {
     size_t i;
@@ -250,13 +304,15 @@ int main(int argc, char **argv)
     } pairs[] = {{LOG, PACK, "log"}, {LOG_FULL, PACK_FULL, "log_full"}, {LOG, COPY, "log_memcpy"}};
     int repetitions = argc > 1 ? atoi(argv[1]) : 7, r;
     uint64_t messages = argc > 2 ? strtoull(argv[2], NULL, 10) : 400000;
-    dnstap_tap *tap = open_null(NULL), *off = open_null(NULL);
-    dnstap_tap *extra = open_null("{type} {name} {class} {remote}");
+    dnstap_options plain = {0}, labels = {.extra = "{type} {name} {class} {remote}"};
+    dnstap_tap *tap = open_null(plain), *off = open_null(plain), *extra = open_null(labels);
+    dnstap_tap *filtering[FILTERS] = {0};
     dnstap_status status;
     size_t i;
 
     make_events(events);
     make_frames();
+    fill_all();
     copy_ring = calloc(1, 1 << 23);
     if (!copy_ring) abort();
     dnstap_set_enabled(off, false);
@@ -270,6 +326,7 @@ int main(int argc, char **argv)
         row("extra", "ns", "ours",
             measure(LOG_EXTRA, extra, messages) - measure(LOG, tap, messages));
         row("disabled", "ns", "ours", measure(UNWANTED, off, messages * 4));
+        measure_filters(filtering, messages * 4);
     }
     memory();
     dnstap_get_status(tap, &status);
@@ -282,5 +339,6 @@ int main(int argc, char **argv)
     dnstap_close(tap, 1000);
     dnstap_close(extra, 1000);
     dnstap_close(off, 1000);
+    for (i = 0; i < FILTERS; i++) dnstap_close(filtering[i], 1000);
     return 0;
 }

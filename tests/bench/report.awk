@@ -21,6 +21,7 @@ BEGIN {
     goal("threads_2", "ratio", "<=", "1.2")
     goal("extra", "ours", "<=", "100")
     goal("disabled", "ours", "<=", "2")
+    goal("filtered", "ours", "<=", "5")
     goal("decode", "ratio", "<=", "1.15")
     goal("decode_bundle", "ratio", "<=", "0.4")
     goal("memory", "ours", "<=", "4096")
