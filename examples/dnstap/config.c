@@ -64,6 +64,73 @@ static void add_number(text *t, const char *name, long value)
     text_string(t, value ? digits : "null");
 }
 
+/* A list as it grows: what comes before its next value. */
+static void add_comma(text *t) { text_string(t, t->data[t->size - 1] == '[' ? "" : ", "); }
+
+static void add_value(text *t, const char *value)
+{
+    add_comma(t);
+    text_json(t, dnstap_bytes_of(value, strlen(value)));
+}
+
+static void add_digits(text *t, unsigned n)
+{
+    char digits[16];
+    add_comma(t);
+    snprintf(digits, sizeof digits, "%u", n);
+    text_string(t, digits);
+}
+
+/* Types by their names, where they have one, and rcodes by their numbers. */
+static void add_sets(text *t, const dnstap_options *o)
+{
+    if (o->types) {
+        add_key(t, "types");
+        text_string(t, "[");
+        for (unsigned i = 0; i < 32; i++) {
+            const char *name = dnstap_message_type_name(i);
+            if (!(o->types >> i & 1)) continue;
+            if (name)
+                add_value(t, name);
+            else
+                add_digits(t, i);
+        }
+        text_string(t, "]");
+    }
+    if (o->rcodes) {
+        add_key(t, "rcodes");
+        text_string(t, "[");
+        for (unsigned i = 0; i < 64; i++)
+            if (o->rcodes >> i & 1) add_digits(t, i);
+        text_string(t, "]");
+    }
+}
+
+/* Bits that are kept. */
+static void add_bits(text *t, const char *name, uint8_t bits)
+{
+    char digits[8];
+    if (!bits) return;
+    add_key(t, name);
+    snprintf(digits, sizeof digits, "%d", bits == DNSTAP_KEEP_NONE ? 0 : bits);
+    text_string(t, digits);
+}
+
+/* Only those there are. */
+static void add_filters(text *t, const dnstap_options *o)
+{
+    add_sets(t, o);
+    if (o->zones) {
+        add_key(t, "zones");
+        text_string(t, "[");
+        for (size_t i = 0; o->zones[i]; i++) add_value(t, o->zones[i]);
+        text_string(t, "]");
+    }
+    if (o->sample) add_number(t, "sample", (long)o->sample);
+    add_bits(t, "anonymize_v4", o->anonymize_v4);
+    add_bits(t, "anonymize_v6", o->anonymize_v6);
+}
+
 static void print_options(text *t, const dnstap_options *o)
 {
     text_string(t, "{");
@@ -86,6 +153,7 @@ static void print_options(text *t, const dnstap_options *o)
     add_flag(t, "drop_when_disconnected", o->drop_when_disconnected);
     add_number(t, "socket_mode", (long)o->socket_mode);
     add_number(t, "max_sinks", (long)o->max_sinks);
+    add_filters(t, o);
     text_string(t, "}\n");
 }
 

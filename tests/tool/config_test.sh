@@ -48,6 +48,13 @@ every_option_has_its_key() {
 '"server_name": null, "unidirectional": false, "flush_ms": null, "timeout_ms": null, '\
 '"drop_when_disconnected": false, "socket_mode": 432, "max_sinks": 9}'
 }
+filters_have_keys_where_there_are_some() {
+    config 'dnstap /s {\n types CQ 30\n rcode NXDOMAIN 63\n zone example.org .\n sample 100\n'
+    printf '%s\n' ' anonymize 24 0' '}' >>"$dir/config"
+    run 0 && silent err && grep -q -F '"types": ["CLIENT_QUERY", 30], "rcodes": [3, 63], '\
+'"zones": ["example.org", "."], "sample": 100, "anonymize_v4": 24, "anonymize_v6": 0}' "$dir/out" &&
+        run 2 --lenient && complains 'unknown property "types"'
+}
 errors_have_a_place() {
     config 'dnstap /s {\n\n    identitiy x\n}\n'
     run 2 && silent out && complains \
@@ -108,6 +115,7 @@ flags_that_do_not_go_together() {
 
 check 'each tap is one JSON object, on a line' each_tap_is_a_line
 check 'every option has its key' every_option_has_its_key
+check 'filters have keys, too' filters_have_keys_where_there_are_some
 check 'an error has line, column and a way out, and status 2' errors_have_a_place
 check 'an error in a later tap prints none' a_later_error_prints_no_tap
 check 'lenient makes warnings of what CoreDNS swallows' lenient_warns
