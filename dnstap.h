@@ -16447,7 +16447,9 @@ struct dnstap_group {
 
 DNSTAP__INLINE const dnstap__roster *dnstap__roster_of(const dnstap_group *g)
 {
-    return (const dnstap__roster *)DNSTAP_LOAD_ACQUIRE(&g->roster);
+    size_t roster = DNSTAP_LOAD_ACQUIRE(&g->roster);
+
+    return (const dnstap__roster *)roster;
 }
 
 #if DNSTAP__HAS_THREADS
