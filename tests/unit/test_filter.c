@@ -93,6 +93,7 @@ static const struct {
     {BIT(0), 0, 0, true},           {BIT(0), 3, 0, false},
     {BIT(3), 3, 0, true},           {BIT(3), 3, 0x100, true}, /* OPT, and nothing in it */
     {BIT(3), 3, 1, false},                                    /* BADMODE */
+    {BIT(9), 9, 0, true},           {BIT(9), 1, 0, false},
     {BIT(19), 3, 1, true},          {BIT(19), 3, 0, false},
     {BIT(0) | BIT(16), 0, 1, true}, {BIT(0) | BIT(16), 0, 2, false},
     {BIT(63), 15, 3, true},         {BIT(63), 14, 3, false},
@@ -182,9 +183,10 @@ static const struct {
     {"a.b.test", NULL, 0, false},
     {NULL, BYTES("\3a.B\4test\0\0\1\0\1"), true},
     {NULL, BYTES("\2\0\xff\1X\0\0\1\0\1"), true},
-    {NULL, BYTES("\14\7example\3org\3com\0\0\1\0\1"), false}, /* a label that looks like the zone */
+    {NULL, BYTES("\14\7example\3org\3com\0\0\1\0\1"), false}, /* a label that looks like it */
     {NULL, BYTES("\13\7example\3org\0\0\1\0\1"), false},
-    {NULL, BYTES("\1w\xc0\x14\0\1\0\1\3net\0"), true}, /* pointers, onwards as well */
+    {NULL, BYTES("\14\7example\3org\0\0\1\0\1"), false}, /* the zone inside a label */
+    {NULL, BYTES("\1w\xc0\x14\0\1\0\1\3net\0"), true},   /* pointers, onwards as well */
     {NULL, BYTES("\xc0\x14xxxx\0\1\3net\0"), true},
     {NULL, BYTES("\3net\0\0\1\0"), false}, /* cut */
     {NULL, BYTES("\3net\0\0\1\0\1"), true},

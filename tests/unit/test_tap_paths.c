@@ -125,6 +125,9 @@ static void test_from_the_root_on_there_is_one_slash(void **state)
 
 /* ---- memory and limits ---- */
 
+/* Longer than what a block's size is rounded to. */
+#define DEEP "deeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeep"
+
 static void test_memory_counts_what_the_path_grows_by(void **state)
 {
     dnstap_options o;
@@ -138,6 +141,8 @@ static void test_memory_counts_what_the_path_grows_by(void **state)
     leave();
     near = dnstap_memory_size(&o);
     enter_folder();
+    assert_int_equal(mkdir(DEEP, 0700), 0);
+    assert_int_equal(chdir(DEEP), 0);
     far = dnstap_memory_size(&o);
     assert_true(far > near);
     memory = malloc(far);
@@ -147,6 +152,8 @@ static void test_memory_counts_what_the_path_grows_by(void **state)
     assert_null(dnstap_open_in(memory, far - 1, &o, &error));
     assert_int_equal(error.code, DNSTAP_NO_MEMORY);
     free(memory);
+    enter_folder();
+    assert_int_equal(rmdir(DEEP), 0);
     leave();
 }
 
