@@ -14,10 +14,10 @@ static metrics seen_metrics;
 static const metrics *metrics_of(dnstap_tap *tap)
 {
     static char out[65536];
-    long size = dnstap_metrics(tap, out, sizeof out);
+    long size = dnstap_metrics(tap, out, sizeof out), again = dnstap_metrics(tap, NULL, 0);
 
     assert_int_equal(size, strlen(out));
-    assert_int_equal(size, dnstap_metrics(tap, NULL, 0));
+    assert_in_range(again, size - 8, size + 8); /* a clock's digits; else see the test of lines */
     read_metrics(&seen_metrics, out);
     return &seen_metrics;
 }
